@@ -1,0 +1,1 @@
+"""The engine process, its client, and one file for each runtime."""

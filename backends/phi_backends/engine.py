@@ -1,0 +1,94 @@
+"""The interface of an engine: the smallest that serves every runtime. One file in `engines/` implements it for each.
+
+An engine is used from one thread. A call to `append` cannot be interrupted, so callers append in chunks and look up
+between two of them; that is how requests are cancelled and how a completion overtakes an explanation.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """What is in use, and why. Shown to the user as it is."""
+
+    engine: str
+    model: str
+    device: str
+    reason: str
+    """One sentence: why this engine and device ("asked for", "the NPU was not found, so the CPU is used")."""
+    context_tokens: int
+    """Prompt and answer together may not be longer."""
+
+
+@dataclass(frozen=True)
+class Token:
+    id: int
+    probability: float | None
+    """The model's own, before temperature; None where the runtime does not show its logits."""
+
+
+class Tokenizer(Protocol):
+    """Text to token ids and back, as the model was trained."""
+
+    stop_ids: frozenset[int]
+
+    def encode(self, text: str) -> list[int]:
+        """Plain text: special tokens in it are encoded as characters."""
+        ...
+
+    def control_id(self, token: str) -> int:
+        """The id of a control token such as `<|user|>`. Raises ModelError when the model has none of that name."""
+        ...
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of `ids`; bytes that are no complete character become U+FFFD."""
+        ...
+
+    def continuations(self, text: str) -> Sequence[int]:
+        """Ids of all tokens that may come next when the answer must begin with `text`: those whose text begins with `text`,
+        and those that `text` begins with. Used to heal a token that the cursor cut in two."""
+        ...
+
+
+class TokenSequence(Protocol):
+    """Tokens and their KV cache."""
+
+    def __len__(self) -> int:
+        """How many tokens are in the cache."""
+        ...
+
+    def append(self, ids: Sequence[int]) -> None:
+        """Run the model over `ids` (at least one) behind what is there. Raises EngineError; the sequence is then unchanged or closed."""
+        ...
+
+    def rewind(self, length: int) -> None:
+        """Forget all tokens from `length` on. `append` before the next `next`."""
+        ...
+
+    def next(self, temperature: float = 0.0, allowed: Sequence[int] | None = None) -> Token:
+        """The token that the model would put behind the last appended one. Greedy at temperature 0; one of `allowed` if given."""
+        ...
+
+    def close(self) -> None:
+        """Give the KV cache back. Twice does no harm."""
+        ...
+
+
+class Engine(Protocol):
+    info: EngineInfo
+    tokenizer: Tokenizer
+    can_choose: bool
+    """Whether `next` obeys `allowed` and `temperature`; a runtime that hides its logits does not."""
+
+    def open(self) -> TokenSequence:
+        """A new, empty sequence. Raises EngineFull when its memory is used up: close another one first."""
+        ...
+
+    def close(self) -> None: ...
+
+
+Progress = Callable[[str], None]
+"""Called while loading with what is being done: "compiling for the NPU"."""
+Options = Mapping[str, str | int | float | bool]

@@ -1,0 +1,135 @@
+"""The messages between the server and the engine process: one JSON object a line. Shared by both sides; standard library only.
+
+    server → worker   Load once, then Generate and Cancel in any order; the end of stdin means: end
+    worker → server   Loading …, then Loaded or Failed(request=None); for each Generate: Text …, then one Done or Failed
+"""
+
+import json
+from dataclasses import asdict, dataclass, field
+from enum import IntEnum
+from typing import Any, Literal
+
+from phi_prompts.prompt import Prompt, from_json, to_json
+
+
+class Priority(IntEnum):
+    """Lower runs first; a request of lower number pre-empts the others between two tokens."""
+
+    COMPLETION = 0
+    ANSWER = 1
+    """Explanations and edits: somebody waits, but reads more slowly than a model writes."""
+    IDLE = 2
+    """Work ahead of time; runs only when nothing else does."""
+
+
+@dataclass(frozen=True)
+class Load:
+    engine: str
+    model: str
+    """`embedded`, or the path of a model folder."""
+    device: str
+    options: dict[str, str | int | float | bool] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Generate:
+    request: int
+    prompt: Prompt
+    max_tokens: int
+    """Of the answer; 0 only fills the KV cache."""
+    max_prompt_tokens: int | None = None
+    """None: what the context leaves."""
+    priority: Priority = Priority.COMPLETION
+    stop: tuple[str, ...] = ()
+    """Texts that end the answer; they are not part of it."""
+    heal: str = ""
+    """The answer must begin with this text: the piece of a word before the cursor, left out of the prompt so that the model sees
+    whole tokens. It is not part of the streamed text."""
+    temperature: float = 0.0
+
+
+@dataclass(frozen=True)
+class Cancel:
+    request: int
+
+
+@dataclass(frozen=True)
+class Loading:
+    stage: str
+    """What is being done: "reading the model"."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    engine: str
+    model: str
+    device: str
+    reason: str
+    context_tokens: int
+    chat_format: str
+    """A name in phi_prompts.chat.FORMATS."""
+    templates: str
+    """A folder of phi_prompts/templates: `phi3`, or `small` for models that follow no instructions."""
+    load_ms: float
+
+
+@dataclass(frozen=True)
+class Text:
+    request: int
+    text: str
+    probability: float | None = None
+    """The product of the probabilities of this piece's tokens, where the runtime shows them."""
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Milliseconds, measured in the worker."""
+
+    queued_ms: float
+    """Until the first forward pass, other requests' work included."""
+    first_token_ms: float
+    """From the arrival of the request to its first token; 0 when there was none."""
+    total_ms: float
+    prompt_tokens: int
+    reused_tokens: int
+    """Of the prompt: found in the KV cache."""
+    answer_tokens: int
+
+
+@dataclass(frozen=True)
+class Done:
+    request: int
+    reason: Literal["stop", "length", "cancelled"]
+    timings: Timings
+
+
+@dataclass(frozen=True)
+class Failed:
+    request: int | None
+    """None: the load failed, or the worker itself."""
+    message: str
+    """A sentence for the user."""
+
+
+ToWorker = Load | Generate | Cancel
+FromWorker = Loading | Loaded | Text | Done | Failed
+_KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in (Load, Generate, Cancel, Loading, Loaded, Text, Done, Failed)}
+
+
+def encode(message: ToWorker | FromWorker) -> bytes:
+    """One line, UTF-8, ending in a line feed. Lone surrogates, which UTF-8 cannot carry, travel as JSON escapes."""
+    fields = asdict(message) if not isinstance(message, Generate) else {**message.__dict__, "prompt": to_json(message.prompt)}
+    return json.dumps({"kind": type(message).__name__, **fields}, separators=(",", ":")).encode() + b"\n"
+
+
+def decode(line: bytes) -> Any:
+    """The message in `line`, of the type its sender gave it. Raises ValueError when it is none."""
+    fields = json.loads(line)
+    kind = fields.pop("kind", None)
+    if kind not in _KINDS:
+        raise ValueError(f"Unknown message kind {kind!r} on the pipe: both sides must be of the same version of phi-ls.")
+    if kind == "Generate":
+        fields |= {"prompt": from_json(fields["prompt"]), "priority": Priority(fields["priority"]), "stop": tuple(fields["stop"])}
+    if kind == "Done":
+        fields["timings"] = Timings(**fields["timings"])
+    return _KINDS[kind](**fields)

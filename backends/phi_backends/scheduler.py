@@ -1,0 +1,216 @@
+"""Which request runs next, and with which KV cache. One forward pass at a time, in the worker's main thread.
+
+A request is a list of token ids that should be in a KV cache, and a rule for adding to it. A step appends what is missing, a chunk at
+a time, and then chooses the next token. So nothing special is needed for a request that was overtaken (its cache is still there),
+whose cache was given to another (it is filled again), or that shares its beginning with an earlier one (less is missing).
+
+Not here: pipes and processes (worker.py), the runtimes (engines/).
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from phi_backends.engine import Engine, TokenSequence
+from phi_backends.errors import EngineFull, PhiError
+from phi_backends.messages import Cancel, Done, Failed, FromWorker, Generate, Text, Timings
+from phi_backends.stream import AnswerStream
+from phi_prompts.prompt import PromptTooLong, fit
+
+IDLE_CACHES = 4
+"""KV caches kept after their request ended: a few open files and an explanation."""
+CHUNK_TOKENS = (64, 512)
+"""Of prefill, the least and the most at a time. On a 3.8 B model and two cores, chunks of 64 tokens take 0.67 s and cost 11 % more
+than one pass over the whole prompt; chunks of 32 cost 36 %."""
+CHUNK_MS = 300.0
+"""How long a chunk should take, since a cancel or a more urgent request waits for it; 64 tokens may take longer."""
+SAME_DOCUMENT = 0.25
+"""A cache is taken over by a prompt of which it holds at least this part. Below that it belongs to another document,
+and a new one is opened beside it."""
+
+
+@dataclass
+class _Job:
+    message: Generate
+    arrived: float
+    ids: list[int]
+    """The prompt, then the answer."""
+    heal: str
+    max_tokens: int
+    stream: AnswerStream
+    prompt_tokens: int
+    reused_tokens: int = 0
+    started: float | None = None
+    first_token: float | None = None
+    sequence: TokenSequence | None = None
+    probability: float | None = 1.0
+    """Of the text that was not sent yet."""
+
+
+@dataclass
+class _Cache:
+    sequence: TokenSequence
+    ids: list[int] = field(default_factory=list)
+
+
+class Scheduler:
+    def __init__(self, engine: Engine, emit: Callable[[FromWorker], None]) -> None:
+        self._engine = engine
+        self._emit = emit
+        self._jobs: list[_Job] = []
+        self._idle: list[_Cache] = []
+        """Least recently used first."""
+        self._chunk = CHUNK_TOKENS[0]
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._jobs)
+
+    def submit(self, message: Generate) -> None:
+        """Takes a request in. One that cannot run is answered at once."""
+        try:
+            self._jobs.append(self._job(message))
+        except (PhiError, PromptTooLong) as error:
+            self._emit(Failed(message.request, str(error)))
+
+    def cancel(self, message: Cancel) -> None:
+        """Ends the request; one that has ended already is none of our business: the two messages crossed on the pipe."""
+        for job in self._jobs:
+            if job.message.request == message.request:
+                self._end(job, "cancelled")
+                return
+
+    def step(self) -> None:
+        """One forward pass, at most, for the request whose turn it is: the most urgent, and of those the oldest."""
+        job = min(self._jobs, key=lambda job: (job.message.priority, job.arrived))
+        try:
+            self._advance(job)
+        except PhiError as error:
+            self._jobs.remove(job)
+            if job.sequence is not None:
+                job.sequence.close()
+            self._emit(Failed(job.message.request, str(error)))
+
+    def _job(self, message: Generate) -> _Job:
+        arrived = time.perf_counter()
+        tokenizer, context = self._engine.tokenizer, self._engine.info.context_tokens
+        room = context - min(message.max_tokens, context // 2)
+        can_heal = message.heal and self._engine.can_choose and tokenizer.continuations(message.heal)
+        prompt = message.prompt if can_heal else (*message.prompt, message.heal)
+        ids = fit(prompt, tokenizer.encode, tokenizer.control_id, min(message.max_prompt_tokens or room, room))
+        heal = message.heal if can_heal else ""
+        return _Job(
+            message,
+            arrived,
+            ids,
+            heal=heal,
+            max_tokens=min(message.max_tokens, context - len(ids)),
+            stream=AnswerStream(tokenizer.decode, before=ids, stop=message.stop, skip=heal),
+            prompt_tokens=len(ids),
+        )
+
+    def _advance(self, job: _Job) -> None:
+        if job.sequence is None:
+            job.sequence = self._take(job)
+        missing = job.ids[len(job.sequence) :]
+        if missing:
+            self._append(job.sequence, missing[: self._chunk])
+        if len(job.sequence) == len(job.ids):
+            self._choose(job, job.sequence)
+
+    def _append(self, sequence: TokenSequence, ids: Sequence[int]) -> None:
+        """One forward pass; where the KV cache has no room left for it, the least needed other cache goes first."""
+        started = time.perf_counter()
+        while True:
+            try:
+                sequence.append(ids)
+                break
+            except EngineFull:
+                self._make_room(sequence)
+        if len(ids) == self._chunk:
+            least, most = CHUNK_TOKENS
+            wanted = len(ids) * CHUNK_MS / ((time.perf_counter() - started) * 1000)
+            self._chunk = most if wanted >= most else max(least, 1 << int(wanted).bit_length() - 1)
+
+    def _choose(self, job: _Job, sequence: TokenSequence) -> None:
+        """The next token of the answer, or the end of it."""
+        if job.max_tokens == 0:
+            self._end(job, "length")
+            return
+        rest = job.heal[len(job.stream.text) :]
+        allowed = self._engine.tokenizer.continuations(rest) if rest else None
+        token = sequence.next(job.message.temperature, allowed or None)
+        job.first_token = job.first_token or time.perf_counter()
+        if token.id in self._engine.tokenizer.stop_ids:
+            self._end(job, "stop")
+            return
+        job.ids.append(token.id)
+        if not rest:  # what was forced says nothing about how sure the model is
+            job.probability = None if job.probability is None or token.probability is None else job.probability * token.probability
+        self._send(job, job.stream.feed(token.id))
+        if job.stream.stopped:
+            self._end(job, "stop")
+        elif len(job.ids) - job.prompt_tokens >= job.max_tokens:
+            self._end(job, "length")
+
+    def _send(self, job: _Job, text: str) -> None:
+        if text:
+            self._emit(Text(job.message.request, text, job.probability))
+            job.probability = 1.0
+
+    def _end(self, job: _Job, reason: Literal["stop", "length", "cancelled"]) -> None:
+        if reason != "cancelled":
+            self._send(job, job.stream.finish())
+        self._jobs.remove(job)
+        if job.sequence is not None:
+            self._idle.append(_Cache(job.sequence, job.ids[: len(job.sequence)]))
+            for cache in self._idle[:-IDLE_CACHES]:
+                cache.sequence.close()
+            del self._idle[:-IDLE_CACHES]
+        now = time.perf_counter()
+        timings = Timings(
+            queued_ms=1000 * ((job.started or now) - job.arrived),
+            first_token_ms=1000 * (job.first_token - job.arrived) if job.first_token else 0.0,
+            total_ms=1000 * (now - job.arrived),
+            prompt_tokens=job.prompt_tokens,
+            reused_tokens=job.reused_tokens,
+            answer_tokens=len(job.ids) - job.prompt_tokens,
+        )
+        self._emit(Done(job.message.request, reason, timings))
+
+    def _take(self, job: _Job) -> TokenSequence:
+        """The cache that holds most of what the request needs, rewound to where they part, or a new one."""
+        job.started = job.started or time.perf_counter()
+        usable = len(job.ids) - 1  # the last token is always run, for its logits
+        best = max(self._idle, key=lambda cache: _common(cache.ids, job.ids), default=None)
+        if best is not None and (shared := min(_common(best.ids, job.ids), usable)) >= SAME_DOCUMENT * usable:
+            self._idle.remove(best)
+            best.sequence.rewind(shared)
+            job.reused_tokens = shared
+            return best.sequence
+        while True:
+            try:
+                return self._engine.open()
+            except EngineFull:
+                self._make_room(None)
+
+    def _make_room(self, asking: TokenSequence | None) -> None:
+        """Closes the cache that is missed least. Raises EngineFull when there is none but the asking one."""
+        if self._idle:
+            self._idle.pop(0).sequence.close()
+            return
+        others = [job for job in self._jobs if job.sequence is not None and job.sequence is not asking]
+        if not others:
+            raise EngineFull("The KV cache is too small for this prompt. Raise the engine option kv_tokens, or choose a smaller model.")
+        loser = max(others, key=lambda job: (job.message.priority, job.arrived))
+        assert loser.sequence is not None
+        loser.sequence.close()
+        loser.sequence = None  # it goes on later, from its ids
+
+
+def _common(a: Sequence[int], b: Sequence[int]) -> int:
+    """The length of the common beginning."""
+    if a == b:
+        return len(a)
+    return next((at for at, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

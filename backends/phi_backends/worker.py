@@ -1,0 +1,106 @@
+"""The engine process: `python -P -m phi_backends.worker`. Reads messages from stdin, writes messages to stdout; see messages.py.
+
+Standard library only, up to the engine's own module: an engine may live in an environment of its own. `-P` keeps the folder that
+the editor was started in, which is the user's, off `sys.path`.
+
+Three threads' worth of care in two: one reads stdin, for a message must not wait for a forward pass; the main thread runs the model.
+When stdin ends, the server is gone, however it ended: so does this process, in the middle of whatever it does.
+"""
+
+import importlib
+import importlib.util
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from typing import BinaryIO
+
+from phi_backends import model_folder
+from phi_backends.engine import Engine
+from phi_backends.engines import ENGINES
+from phi_backends.errors import BadInput, EngineError, EngineMissing, PhiError
+from phi_backends.messages import Cancel, Failed, FromWorker, Generate, Load, Loaded, Loading, ToWorker, decode, encode
+from phi_backends.scheduler import Scheduler
+
+
+def main() -> None:
+    # Native libraries print to file descriptor 1, and one such line would corrupt the pipe: from here on it goes to stderr.
+    pipe = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the server decides when we end
+    inbox: queue.SimpleQueue[ToWorker] = queue.SimpleQueue()
+    threading.Thread(target=_read, args=(sys.stdin.buffer, inbox), daemon=True).start()
+    status = 0
+    try:
+        _serve(pipe, inbox)
+    except PhiError as error:
+        _emit(pipe, Failed(None, str(error)))
+    except BrokenPipeError:
+        pass
+    except BaseException as error:
+        _emit(pipe, Failed(None, f"The engine failed unexpectedly ({type(error).__name__}: {error}). Please report it, with the log."))
+        status = 1
+    os._exit(status)  # runtimes have been seen to abort or hang in their destructors
+
+
+def _read(stdin: BinaryIO, inbox: "queue.SimpleQueue[ToWorker]") -> None:
+    for line in stdin:
+        inbox.put(decode(line))
+    os._exit(0)
+
+
+def _serve(pipe: BinaryIO, inbox: "queue.SimpleQueue[ToWorker]") -> None:
+    request = inbox.get()
+    if not isinstance(request, Load):
+        raise EngineError("The first message to the engine process must be Load.")
+    scheduler = Scheduler(_load(pipe, request), lambda message: _emit(pipe, message))
+    while True:
+        while not (scheduler.busy and inbox.empty()):
+            message = inbox.get()
+            if isinstance(message, Generate):
+                scheduler.submit(message)
+            elif isinstance(message, Cancel):
+                scheduler.cancel(message)
+        scheduler.step()
+
+
+def _load(pipe: BinaryIO, request: Load) -> Engine:
+    started = time.perf_counter()
+
+    def progress(stage: str) -> None:
+        _emit(pipe, Loading(stage))
+
+    name, reason = request.engine, ""
+    if name == "auto":
+        name, reason = "openvino", "OpenVINO is the engine for this model"
+    if name not in ENGINES:
+        raise BadInput(f'There is no engine "{name}". Choose one of: auto, {", ".join(ENGINES)}.')
+    progress(f"starting {name}")
+    folder = model_folder.find(request.model)
+    engine: Engine = importlib.import_module(ENGINES[name]).load(folder, request.device, request.options, progress)
+    info = engine.info
+    _emit(
+        pipe,
+        Loaded(
+            engine=info.engine,
+            model=info.model,
+            device=info.device,
+            reason="; ".join(filter(None, [reason, info.reason])),
+            context_tokens=info.context_tokens,
+            chat_format=folder.chat_format,
+            templates=folder.templates,
+            load_ms=1000 * (time.perf_counter() - started),
+        ),
+    )
+    return engine
+
+
+def _emit(pipe: BinaryIO, message: FromWorker) -> None:
+    pipe.write(encode(message))
+    pipe.flush()
+
+
+if __name__ == "__main__":
+    main()
