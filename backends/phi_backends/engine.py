@@ -20,6 +20,10 @@ class EngineInfo:
     """One sentence: why this engine and device ("asked for", "the NPU was not found, so the CPU is used")."""
     context_tokens: int
     """Prompt and answer together may not be longer."""
+    chat_format: str
+    """A name in phi_prompts.chat.FORMATS."""
+    templates: str
+    """A folder of phi_prompts/templates: `phi3`, or `small` for models that follow no instructions."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The messages between the server and the engine process: one JSON object a line. Shared by both sides; standard library only.
 
-    server → worker   Load once, then Generate and Cancel in any order; the end of stdin means: end
-    worker → server   Loading …, then Loaded or Failed(request=None); for each Generate: Text …, then one Done or Failed
+- server to worker: Load once, then Generate and Cancel in any order; the end of stdin means: end
+- worker to server: Loading …, then Loaded or Failed(request=None); for each Generate: Text …, then one Done or Failed
 """
 
 import json
@@ -61,15 +61,15 @@ class Loading:
 
 @dataclass(frozen=True)
 class Loaded:
+    """The fields of engine.EngineInfo, and the time it took."""
+
     engine: str
     model: str
     device: str
     reason: str
     context_tokens: int
     chat_format: str
-    """A name in phi_prompts.chat.FORMATS."""
     templates: str
-    """A folder of phi_prompts/templates: `phi3`, or `small` for models that follow no instructions."""
     load_ms: float
 
 

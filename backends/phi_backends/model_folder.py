@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from phi_backends.errors import ModelError
 from phi_prompts.chat import detect
+
+from phi_backends.errors import ModelError
 
 EMBEDDED = "embedded"
 """The name of the model that ships with phi-ls."""
@@ -28,13 +29,15 @@ def find(model: str) -> ModelFolder:
     """The model of that name or path. Raises ModelError when there is none, or when it is no model folder."""
     path = _EMBEDDED_FOLDER if model == EMBEDDED else Path(model).expanduser().absolute()
     if not path.is_dir():
-        raise ModelError(f'There is no model folder "{model}". Give the path of a model folder, or "{EMBEDDED}" for the model that ships with phi-ls.')
+        raise ModelError(f'There is no model folder "{model}". Give the path of one, or "{EMBEDDED}" for the model that ships with phi-ls.')
     config = _json(path / "config.json")
     if config is None:
-        raise ModelError(f'"{path}" holds no config.json, so it is no model folder as `optimum-cli export openvino` writes them. Convert the model again.')
+        raise ModelError(
+            f'"{path}" holds no config.json, as model folders written by `optimum-cli export openvino` do. Convert the model again.'
+        )
     context = config.get("max_position_embeddings")
     if not isinstance(context, int) or context < 64:
-        raise ModelError(f'config.json in "{path}" gives no usable max_position_embeddings ({context!r}), so its context length is unknown. Convert the model again.')
+        raise ModelError(f'config.json in "{path}" gives no usable max_position_embeddings ({context!r}). Convert the model again.')
     return ModelFolder(
         path=path,
         name=path.name,

@@ -39,9 +39,9 @@ class AnswerStream:
 
     def finish(self) -> str:
         """What was held back in case it began a stop text."""
-        if self._read < len(self._ids):
-            self.text += self._decode(self._ids[self._start :])[len(self._decode(self._ids[self._start : self._read])) :].rstrip("\N{REPLACEMENT CHARACTER}")
-            self._read = len(self._ids)
+        known = self._decode(self._ids[self._start : self._read])
+        self.text += self._decode(self._ids[self._start :])[len(known) :].rstrip("\N{REPLACEMENT CHARACTER}")
+        self._read = len(self._ids)
         return self._showable(final=True)
 
     def _showable(self, final: bool) -> str:

@@ -8,19 +8,18 @@ When stdin ends, the server is gone, however it ended: so does this process, in 
 """
 
 import importlib
-import importlib.util
 import os
 import queue
 import signal
 import sys
 import threading
 import time
+from dataclasses import asdict, replace
 from typing import BinaryIO
 
-from phi_backends import model_folder
 from phi_backends.engine import Engine
 from phi_backends.engines import ENGINES
-from phi_backends.errors import BadInput, EngineError, EngineMissing, PhiError
+from phi_backends.errors import BadInput, EngineError, PhiError
 from phi_backends.messages import Cancel, Failed, FromWorker, Generate, Load, Loaded, Loading, ToWorker, decode, encode
 from phi_backends.scheduler import Scheduler
 
@@ -78,22 +77,9 @@ def _load(pipe: BinaryIO, request: Load) -> Engine:
     if name not in ENGINES:
         raise BadInput(f'There is no engine "{name}". Choose one of: auto, {", ".join(ENGINES)}.')
     progress(f"starting {name}")
-    folder = model_folder.find(request.model)
-    engine: Engine = importlib.import_module(ENGINES[name]).load(folder, request.device, request.options, progress)
-    info = engine.info
-    _emit(
-        pipe,
-        Loaded(
-            engine=info.engine,
-            model=info.model,
-            device=info.device,
-            reason="; ".join(filter(None, [reason, info.reason])),
-            context_tokens=info.context_tokens,
-            chat_format=folder.chat_format,
-            templates=folder.templates,
-            load_ms=1000 * (time.perf_counter() - started),
-        ),
-    )
+    engine: Engine = importlib.import_module(ENGINES[name]).load(request.model, request.device, request.options, progress)
+    info = replace(engine.info, reason="; ".join(filter(None, [reason, engine.info.reason])))
+    _emit(pipe, Loaded(**asdict(info), load_ms=1000 * (time.perf_counter() - started)))
     return engine
 
 

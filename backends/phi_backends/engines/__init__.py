@@ -6,4 +6,6 @@ ENGINES: Final = {
     "openvino": "phi_backends.engines.openvino",
     "echo": "phi_backends.engines.echo",
 }
-"""Name → module with `load(folder, device, options, progress) -> Engine`. Modules are imported by the worker, when asked for."""
+"""Name → module with `load(model, device, options, progress) -> Engine`, imported by the worker when asked for.
+
+`model` is what the user gave: `embedded`, or a path (model_folder.find turns it into a ModelFolder)."""

@@ -1,0 +1,222 @@
+"""The server's side of the pipe: starts the engine process, keeps it running, and turns requests into streams of text.
+
+The process may end at any moment, killed or crashed. That costs the running requests a clear error and nothing else.
+"""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+import anyio
+from anyio.abc import ByteReceiveStream, Process
+from anyio.streams.buffered import BufferedByteReceiveStream
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from phi_prompts.prompt import Prompt
+
+from phi_backends.errors import EngineError, PhiError, WorkerDied
+from phi_backends.messages import Cancel, Done, Failed, Generate, Load, Loaded, Loading, Priority, Text, ToWorker, decode, encode
+
+MAX_CRASHES = 3
+"""Of loads in a row; then the engine stays off until it is asked for again."""
+BACKOFF_S = (0.1, 0.5, 2.0)
+"""Pauses before starting again, by the number of loads in a row that crashed."""
+MAX_LINE_BYTES = 1 << 26
+
+
+@dataclass(frozen=True)
+class EngineStatus:
+    state: Literal["starting", "loading", "ready", "restarting", "off"]
+    detail: str
+    """One sentence for the user."""
+    loaded: Loaded | None = None
+
+
+class Client:
+    """One engine process. `run` it in a task; `generate` from others of the same event loop."""
+
+    def __init__(self, load: Load, on_status: Callable[[EngineStatus], None] = lambda status: None, python: str = sys.executable) -> None:
+        """`python` is the interpreter of the environment that holds the engine's runtime."""
+        self._load = load
+        self._on_status = on_status
+        self._python = python
+        self._requests = count(1)
+        self._running: dict[int, Generation] = {}
+        self._outbox: MemoryObjectSendStream[ToWorker] | None = None
+        self._changed = anyio.Event()
+        self.status = EngineStatus("starting", "The engine process is being started.")
+        self.pid: int | None = None
+
+    async def run(self) -> None:
+        """Keeps the engine process running until this is cancelled or the engine is off."""
+        crashes = 0
+        while True:
+            was_loaded = await self._one_life()
+            if self.status.state == "off":
+                return
+            crashes = 0 if was_loaded else crashes + 1
+            if crashes == MAX_CRASHES:
+                crashed = f"The engine process crashed {crashes} times in a row while loading; the log may say why."
+                self._set(EngineStatus("off", f"{crashed} Choose another engine, model or device, then restart the engine."))
+                return
+            self._set(EngineStatus("restarting", "The engine process ended unexpectedly and is being started again."))
+            await anyio.sleep(BACKOFF_S[crashes])
+
+    async def loaded(self) -> Loaded:
+        """Waits until there is a model. Raises EngineError, with the reason, when there will be none."""
+        while self.status.loaded is None:
+            if self.status.state == "off":
+                raise EngineError(self.status.detail)
+            await self._changed.wait()
+        return self.status.loaded
+
+    def generate(
+        self,
+        prompt: Prompt,
+        *,
+        max_tokens: int,
+        max_prompt_tokens: int | None = None,
+        priority: Priority = Priority.COMPLETION,
+        stop: tuple[str, ...] = (),
+        heal: str = "",
+        temperature: float = 0.0,
+    ) -> "Generation":
+        """Asks the engine for an answer; see messages.Generate. The request is sent at once, so wait for `loaded` before.
+
+        Raises EngineError when there is no engine to ask. The stream raises EngineError or WorkerDied.
+        """
+        if self._outbox is None or self.status.state != "ready":
+            raise EngineError(self.status.detail)
+        message = Generate(next(self._requests), prompt, max_tokens, max_prompt_tokens, priority, stop, heal, temperature)
+        generation = Generation(message.request, self._forget)
+        self._running[message.request] = generation
+        self._outbox.send_nowait(message)
+        return generation
+
+    def _forget(self, request: int) -> None:
+        if self._running.pop(request, None) is not None and self._outbox is not None:
+            self._outbox.send_nowait(Cancel(request))
+
+    def _set(self, status: EngineStatus) -> None:
+        self.status = status
+        self._changed.set()
+        self._changed = anyio.Event()
+        self._on_status(status)
+
+    async def _one_life(self) -> bool:
+        """From start to end of one process. Returns whether it had a model loaded."""
+        command = [self._python, "-P", "-m", "phi_backends.worker"]
+        try:
+            process = await anyio.open_process(command, stderr=None, cwd=Path(sys.executable).anchor)
+        except OSError as error:
+            self._set(EngineStatus("off", f"The engine process could not be started ({error}). Check the interpreter {self._python}."))
+            return False
+        was_loaded = False
+        self.pid = process.pid
+        self._outbox, outbox = anyio.create_memory_object_stream[ToWorker](float("inf"))
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._write, process, outbox)
+                self._outbox.send_nowait(self._load)
+                assert process.stdout is not None
+                await self._read(process.stdout)  # its end is the reliable sign of the process's; `returncode` can lag
+                was_loaded = self.status.loaded is not None
+                tasks.cancel_scope.cancel()
+        finally:
+            self.pid = self._outbox = None
+            with anyio.CancelScope(shield=True), anyio.move_on_after(2):
+                await _end(process)
+            died = WorkerDied("The engine process ended unexpectedly and is being started again. Please try again in a moment.")
+            for generation in self._running.values():
+                generation._fail(died)
+            self._running.clear()
+        return was_loaded
+
+    async def _write(self, process: Process, outbox: MemoryObjectReceiveStream[ToWorker]) -> None:
+        assert process.stdin is not None
+        try:
+            async for message in outbox:
+                await process.stdin.send(encode(message))
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+            pass  # the reader sees the end of the process too, and deals with it
+
+    async def _read(self, stdout: ByteReceiveStream) -> None:
+        lines = BufferedByteReceiveStream(stdout)
+        while True:
+            try:
+                line = await lines.receive_until(b"\n", MAX_LINE_BYTES)
+            except (anyio.EndOfStream, anyio.IncompleteRead, anyio.BrokenResourceError):
+                return
+            message = decode(line)
+            if isinstance(message, Text | Done):
+                if (generation := self._running.get(message.request)) is not None:
+                    generation._receive(message)
+                if isinstance(message, Done):
+                    self._running.pop(message.request, None)
+            elif isinstance(message, Failed) and message.request is not None:
+                if (generation := self._running.pop(message.request, None)) is not None:
+                    generation._fail(EngineError(message.message))
+            elif isinstance(message, Failed):
+                self._set(EngineStatus("off", message.message))
+            elif isinstance(message, Loading):
+                self._set(EngineStatus("loading", f"The engine is getting ready: {message.stage}."))
+            elif isinstance(message, Loaded):
+                detail = f"{message.model} runs on {message.device} with {message.engine}: {message.reason}."
+                self._set(EngineStatus("ready", detail, message))
+
+
+class Generation:
+    """The stream of an answer: an async iterator over messages.Text. Leaving its `with` block early cancels the request."""
+
+    def __init__(self, request: int, forget: Callable[[int], None]) -> None:
+        self._request = request
+        self._forget = forget
+        self._send, self._receive_stream = anyio.create_memory_object_stream[Text | Done | PhiError](float("inf"))
+        self.done: Done | None = None
+        """Set when the stream has ended by itself."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self.cancel()
+
+    def cancel(self) -> None:
+        """The engine stops within one step. Does no harm to a generation that has ended."""
+        self._forget(self._request)
+        self._send.close()
+        self._receive_stream.close()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Text:
+        if self.done is not None:
+            raise StopAsyncIteration
+        message = await self._receive_stream.receive()
+        if isinstance(message, Text):
+            return message
+        if isinstance(message, PhiError):
+            raise message
+        self.done = message
+        raise StopAsyncIteration
+
+    def _receive(self, message: Text | Done) -> None:
+        self._send.send_nowait(message)
+
+    def _fail(self, error: PhiError) -> None:
+        self._send.send_nowait(error)
+
+
+async def _end(process: Process) -> None:
+    """Closing its stdin ends the process; if not at once, it is killed."""
+    assert process.stdin is not None
+    await process.stdin.aclose()
+    with anyio.move_on_after(0.3):
+        await process.wait()
+    if process.returncode is None:
+        process.kill()
+        await process.wait()
