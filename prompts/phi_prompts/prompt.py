@@ -4,10 +4,10 @@ The server writes a `Prompt`; the worker, which has the serving model's own toke
 Text is encoded with special-token parsing off, so plain text can never become a control token: a file that contains
 `<|end|>` reaches the model as seven characters.
 
-Not here: how roles are spelled (chat.py), what goes into a prompt (tasks.py).
+Not here: how roles are spelled (chat.py), what goes into a prompt (tasks.py), how a window is shortened (window.py).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -32,7 +32,8 @@ class Window:
     keep: Literal["start", "end"]
     """The side that is kept: `end` for the code before the cursor, `start` for the code after it."""
     share: float
-    """The part of the tokens left for windows that this one may take. Shares are relative to each other."""
+    """The part of the tokens left for windows that this one may take; 0: only what the others do not need. Shares are relative to
+    each other, and what a short window leaves of its share goes to the others."""
     first_line: int = 0
     """The document's line number (from 0) of `lines[0]`: places the grid."""
 
@@ -50,11 +51,14 @@ def fit(
     encode: Callable[[str], Sequence[int]],
     control_id: Callable[[str], int],
     max_tokens: int,
+    space_eaters: Collection[str] = (),
 ) -> list[int]:
     """The prompt's token ids, at most `max_tokens` of them; windows are shortened to make it so.
 
     `encode` turns plain text into ids with special tokens off; it is called with the same blocks of lines again and
-    again, so give one that remembers. Raises PromptTooLong when the text outside the windows alone is too long.
+    again, so give one that remembers. `space_eaters` are the control tokens behind which this tokenizer drops white space (`rstrip`
+    in tokenizer.json; most of the published Phi-3 models have such). Raises PromptTooLong when the text outside the windows alone is
+    too long.
     """
     raise NotImplementedError
 
