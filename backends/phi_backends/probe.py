@@ -1,0 +1,44 @@
+"""What this environment can run: `python -P -m phi_backends.probe` prints it as one JSON object. A process of its own, like the worker,
+since looking for devices loads runtimes and drivers.
+
+    {"python": "3.11.7", "packages": {"openvino": "2026.4.1", "tokenizers": null, …}, "devices": [{"name": "CPU", "description": "…"}],
+     "problem": "a sentence, or empty"}
+"""
+
+import contextlib
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+from typing import Any
+
+PACKAGES = ("openvino", "openvino-genai", "openvino-tokenizers", "tokenizers", "numpy", "pygls", "lsprotocol")
+
+
+def probe() -> dict[str, Any]:
+    packages: dict[str, str | None] = {}
+    for name in PACKAGES:
+        packages[name] = None
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            packages[name] = importlib.metadata.version(name)
+    devices, problem = _devices() if packages["openvino"] else ([], 'OpenVINO is not installed: pip install "phi-ls[openvino]"')
+    return {"python": platform.python_version(), "packages": packages, "devices": devices, "problem": problem}
+
+
+def _devices() -> tuple[list[dict[str, str]], str]:
+    try:
+        import openvino
+
+        core = openvino.Core()
+        devices = [{"name": name, "description": str(core.get_property(name, "FULL_DEVICE_NAME"))} for name in core.available_devices]
+    except Exception as error:  # whatever a driver throws belongs in the report
+        return [], f"OpenVINO is installed but fails ({type(error).__name__}: {error}). Install it again, or update the device's driver."
+    return devices, ""
+
+
+if __name__ == "__main__":
+    pipe = os.dup(1)  # native libraries print to file descriptor 1
+    os.dup2(2, 1)
+    os.write(pipe, json.dumps(probe()).encode())
+    sys.exit(0)
