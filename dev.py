@@ -26,7 +26,7 @@ def main() -> int:
     if command not in EXTRAS:
         print(__doc__)
         return 0 if command in ("-h", "--help", "help") else 2
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036 - whoever has an older one gets a sentence
         print(f"phi-ls needs Python 3.11 or newer; this is {sys.version.split()[0]}. Run dev.py with a newer one.", file=sys.stderr)
         return 2
     if not install(EXTRAS[command]):
@@ -46,7 +46,7 @@ def install(extras: str) -> bool:
             venv.create(VENV, with_pip=True)
         except (OSError, subprocess.CalledProcessError) as error:
             print(
-                f"That failed ({error}). On Debian and Ubuntu: apt install python3-venv; then delete .venv and try again.", file=sys.stderr
+                f"That failed ({error}). On Debian: apt install python3-venv; then delete .venv and try again.", file=sys.stderr
             )
             return False
     say(f"Installing phi-ls with [{extras}] into it (about 300 MB, most of it OpenVINO; once)")

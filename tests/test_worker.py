@@ -223,9 +223,7 @@ async def test_killing_the_engine_process_20_times_costs_only_the_running_reques
                     await statuses.wait_for(lambda status: status.state == "loading", after=seen)
                     kill(client)
                 elif moment == "before load":
-                    await statuses.wait_for(lambda status: status.state == "restarting", after=seen)
-                    while client.pid is None:
-                        await anyio.sleep(0.001)
+                    await statuses.wait_for(lambda status: status.state == "starting", after=seen)
                     kill(client)
             await statuses.wait_for(lambda status: status.state == "restarting", after=seen)
             await statuses.wait_for(lambda status: status.state == "ready", after=seen)

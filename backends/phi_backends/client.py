@@ -15,10 +15,10 @@ import anyio
 from anyio.abc import ByteReceiveStream, Process
 from anyio.streams.buffered import BufferedByteReceiveStream
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
-from phi_prompts.prompt import Prompt
 
 from phi_backends.errors import EngineError, PhiError, WorkerDied
 from phi_backends.messages import Cancel, Done, Failed, Generate, Load, Loaded, Loading, Priority, Text, ToWorker, decode, encode
+from phi_prompts.prompt import Prompt
 
 MAX_CRASHES = 3
 """Of loads in a row; then the engine stays off until it is asked for again."""
@@ -47,7 +47,7 @@ class Client:
         self._running: dict[int, Generation] = {}
         self._outbox: MemoryObjectSendStream[ToWorker] | None = None
         self._changed = anyio.Event()
-        self.status = EngineStatus("starting", "The engine process is being started.")
+        self.status = EngineStatus("starting", "The engine process was not started yet.")
         self.pid: int | None = None
 
     async def run(self) -> None:
@@ -116,6 +116,7 @@ class Client:
             return False
         was_loaded = False
         self.pid = process.pid
+        self._set(EngineStatus("starting", "The engine process has been started."))
         self._outbox, outbox = anyio.create_memory_object_stream[ToWorker](float("inf"))
         try:
             async with anyio.create_task_group() as tasks:

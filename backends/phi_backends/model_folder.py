@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from phi_prompts.chat import detect
-
 from phi_backends.errors import ModelError
+from phi_prompts.chat import detect
 
 EMBEDDED = "embedded"
 """The name of the model that ships with phi-ls."""

@@ -12,12 +12,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from phi_prompts.prompt import PromptTooLong, fit
-
 from phi_backends.engine import Engine, TokenSequence
 from phi_backends.errors import EngineFull, PhiError
 from phi_backends.messages import Cancel, Done, Failed, FromWorker, Generate, Text, Timings
 from phi_backends.stream import AnswerStream
+from phi_prompts.prompt import PromptTooLong, fit
 
 IDLE_CACHES = 4
 """KV caches kept after their request ended: a few open files and an explanation."""
