@@ -3,11 +3,12 @@
 Not here: what is said to them (tasks.py, templates/), token ids (the serving model's tokenizer has those).
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from phi_prompts.prompt import Prompt, Window
+from phi_prompts.prompt import Control, Part, Prompt, Window
 
 Role = Literal["system", "user", "assistant"]
 Content = tuple[str | Window, ...]
@@ -27,7 +28,7 @@ class Message:
 
 @dataclass(frozen=True)
 class ChatFormat:
-    """How one family of models marks turns. In `opening` and `closing`, text between `<|` and `|>` is a control token."""
+    """How one family of models marks turns. Control tokens stand in the text, as in `<|end|>`."""
 
     name: str
     opening: str
@@ -43,6 +44,8 @@ class ChatFormat:
     preamble: str = ""
     """What every system message begins with."""
 
+
+_CONTROL = re.compile(r"(<\|\w+\|>|<s>)")
 
 _PHI3_STOPS = ("<|end|>", "<|endoftext|>", "<|assistant|>")
 _PHI3 = ChatFormat("phi3", opening="<|{role}|>\n", closing="<|end|>\n", stop_tokens=_PHI3_STOPS)
@@ -68,10 +71,54 @@ FORMATS: Final[dict[str, ChatFormat]] = {
 }
 
 
-def render(chat_format: ChatFormat, messages: Sequence[Message], prefill: Content | None = None) -> Prompt:
+def render(chat_format: ChatFormat, messages: Sequence[Message], prefill: Content = ()) -> Prompt:
     """The conversation, with the assistant's next turn opened. `prefill` is what the assistant has said of it already: the answer
     goes on from there. Empty system messages are left out."""
-    raise NotImplementedError
+    prompt: list[Part] = _spelled(chat_format.bos)
+    for message in _system_placed(chat_format, messages):
+        prompt += _opening(chat_format, message.role)
+        prompt += message.content
+        prompt += _spelled(chat_format.closing)
+    prompt += _opening(chat_format, "assistant")
+    prompt += prefill
+    return _joined(prompt)
+
+
+def _system_placed(chat_format: ChatFormat, messages: Sequence[Message]) -> list[Message]:
+    """The messages, with what the system says where this format has a place for it."""
+    messages = [message for message in messages if message.role != "system" or any(message.content)]
+    system = [message.content for message in messages if message.role == "system"]
+    others = [message for message in messages if message.role != "system"]
+    if chat_format.preamble:
+        return [Message("system", (chat_format.preamble, *(part for content in system for part in (" ", *content)))), *others]
+    if chat_format.has_system or not system:
+        return messages
+    lines = tuple(part for content in system for part in (*content, "\n"))
+    first = next((i for i, message in enumerate(others) if message.role == "user"), None)
+    if first is None:
+        return [Message("user", lines[:-1]), *others]
+    others[first] = Message("user", (*lines, *others[first].content))
+    return others
+
+
+def _opening(chat_format: ChatFormat, role: Role) -> list[Part]:
+    return _spelled(chat_format.opening.replace("{role}", role))
+
+
+def _spelled(text: str) -> list[Part]:
+    """The control tokens and the text of a format's own spelling; never used on what others wrote."""
+    return [Control(piece) if _CONTROL.fullmatch(piece) else piece for piece in _CONTROL.split(text) if piece]
+
+
+def _joined(parts: Sequence[Part]) -> Prompt:
+    """The same, with neighbouring texts made one."""
+    result: list[Part] = []
+    for part in parts:
+        if isinstance(part, str) and result and isinstance(result[-1], str):
+            result[-1] += part
+        elif part:
+            result.append(part)
+    return tuple(result)
 
 
 def detect(chat_template: str, bos_token: str = "<s>") -> ChatFormat:
@@ -80,4 +127,24 @@ def detect(chat_template: str, bos_token: str = "<s>") -> ChatFormat:
     `bos_token` is what the template's variable of that name stands for. Raises UnknownChatFormat when the template is not one of
     the Phi models'.
     """
-    raise NotImplementedError
+    if "<|im_sep|>" in chat_template:
+        return FORMATS["phi4"]
+    if "<|end|>" not in chat_template:
+        what = "The chat template of this model is not one of the Phi models'." if chat_template else "This model has no chat template."
+        raise UnknownChatFormat(f"{what} Choose a model of the Phi-3 or Phi-4 family.")
+    if "Your name is Phi" in chat_template:
+        return FORMATS["phi4-mini-reasoning"]
+    if not _NEW_LINE_AFTER_END.search(chat_template):
+        return FORMATS["phi4-mini"]
+    bos = bos_token if "bos_token" in chat_template else ""
+    has_system = bool(_ANY_ROLE.search(chat_template))
+    for chat_format in FORMATS.values():
+        if (chat_format.closing, chat_format.bos, chat_format.has_system) == (_PHI3.closing, bos, has_system):
+            return chat_format
+    raise UnknownChatFormat(f'The chat template of this model begins with "{bos}", as no known Phi model does. Choose another model.')
+
+
+_NEW_LINE_AFTER_END = re.compile(r"""<\|end\|>('\s*\+\s*'|"\s*\+\s*")?(\n|\\n)""")
+"""In the same string of the template or in one added to it; the new line may be written as an escape."""
+_ANY_ROLE = re.compile(r"""['"]system['"]|message(\.role|\[['"]role['"]\])\s*\+""")
+"""The template names the system role, or writes whatever role a message has."""
