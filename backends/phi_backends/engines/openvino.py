@@ -1,0 +1,147 @@
+"""OpenVINO on CPU, GPU and NPU: the folder is checked, the device chosen, the options read; then one of two ways to run it is loaded.
+
+CPU and GPU run the paged-attention form of the model in a loop of ours (openvino_paged.py), the NPU runs openvino_genai's static pipeline
+(openvino_npu.py): it takes no model whose shapes change.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from phi_backends.engine import Engine, Options, Progress
+from phi_backends.errors import BadInput, EngineError, EngineMissing, ModelError
+from phi_backends.model_folder import ModelFolder, find
+
+try:
+    import openvino as ov
+except ModuleNotFoundError as error:
+    raise EngineMissing('The package openvino is not installed. Install it with: pip install "phi-ls[openvino]"') from error
+
+
+@dataclass(frozen=True)
+class OpenVinoOptions:
+    """What `engine_options` may hold. 0 and the empty text leave the choice to phi-ls or OpenVINO."""
+
+    threads: int = 0
+    """On the CPU."""
+    context_tokens: int = 0
+    """Prompt and answer together; at most, and by default, what the model was trained for."""
+    kv_tokens: int = 0
+    """What the KV caches of all requests hold together; by default a share of the machine's memory."""
+    kv_cache_precision: Literal["", "u8", "bf16", "f16", "f32"] = ""
+    """OpenVINO's own choice is u8 on the CPU."""
+    inference_precision: Literal["", "bf16", "f32"] = ""
+    """f16 is not offered: with it, the paged attention of 2026.4.1 gives wrong logits on the CPU (off by 4 where they spread by 0.9)."""
+    cache_dir: str = ""
+    """The folder for compiled models, or `off`; by default the user's cache folder, and off on the CPU."""
+    max_prompt_tokens: int = 0
+    """NPU: the longest prompt, for which the model is compiled."""
+    max_answer_tokens: int = 0
+    """NPU: the longest answer, likewise."""
+
+    @classmethod
+    def read(cls, options: Options) -> "OpenVinoOptions":
+        """Raises BadInput for a name or a value that is none of the above."""
+        for name, value in options.items():
+            if name not in cls.__annotations__:
+                raise BadInput(f'The OpenVINO engine has no option "{name}". Its options are {", ".join(cls.__annotations__)}.')
+            kind = cls.__annotations__[name]
+            if kind is int and (type(value) is not int or value < 0):
+                raise BadInput(f"The engine option {name} is a whole number from 0 on, not {value!r}.")
+            if kind is not int and (type(value) is not str or value not in (get_args(kind) or (value,))):
+                raise BadInput(f"The engine option {name} is {_choices(kind)}, not {value!r}.")
+        return cls(**options)  # type: ignore[arg-type]  # checked above
+
+
+def _choices(kind: Any) -> str:
+    return "one of " + ", ".join(get_args(kind)[1:]) if get_args(kind) else "a text"
+
+
+SMALL_MODEL_BYTES = 100_000_000
+"""AUTO leaves a model with fewer bytes of weights on the CPU, which reads them in 3 ms: a GPU has little to gain and has to be woken."""
+
+
+def load(model: str, device: str, options: Options, progress: Progress) -> Engine:
+    """The engine for `model`, `embedded` or the path of an IR folder, on `device`: CPU, GPU, GPU.n, NPU or AUTO.
+
+    Raises BadInput for a device or an option that there is not, ModelError for a folder that is no complete model.
+    """
+    chosen = OpenVinoOptions.read(options)
+    folder = find(model)
+    _check_files(folder)
+    core = ov.Core()
+    best = choose_device(core, device, _weights_path(folder).stat().st_size)
+    try:
+        return _load_on(core, folder, best, chosen, progress)
+    except EngineError as error:
+        if device.upper() not in ("AUTO", "") or best.name == "CPU":
+            raise
+        progress(f"{best.name} failed, taking the CPU")
+        return _load_on(core, folder, Device("CPU", f"{best.name} failed ({error}), so the CPU is used"), chosen, progress)
+
+
+@dataclass(frozen=True)
+class Device:
+    name: str
+    reason: str
+    """A clause that says why it was chosen."""
+
+
+def choose_device(core: Any, asked: str, weights_bytes: int) -> Device:
+    """The device to use, of those there are. Raises BadInput, with a list of them, when the one asked for is not among them."""
+    found = list(core.available_devices)
+    name = asked.upper() or "AUTO"
+    if name != "AUTO":
+        # One GPU is listed as "GPU" and answers to "GPU.0" too; with several it is the other way round.
+        known = [*found, *(f"{other}.0" for other in found if "." not in other), *(other.split(".")[0] for other in found)]
+        if name in known:
+            return Device(name, f"{name} was asked for")
+        listed = ", ".join(f"{other} ({_full_name(core, other)})" for other in found) or "none"
+        hint = " Or install its driver." if name.split(".")[0] in ("GPU", "NPU") else ""
+        raise BadInput(f'OpenVINO finds no device "{asked}" here. Choose one that it finds, or AUTO: {listed}.{hint}')
+    gpus = [other for other in found if other.startswith("GPU")]
+    if not gpus:
+        npu = '; the NPU is used where it is asked for (device "NPU"), with a model made for it' if "NPU" in found else ""
+        return Device("CPU", f"no GPU was found, so the CPU is used{npu}")
+    if weights_bytes < SMALL_MODEL_BYTES:
+        return Device("CPU", f"the model is so small ({weights_bytes // 1_000_000} MB) that the CPU is used")
+    discrete = [other for other in gpus if "DISCRETE" in str(core.get_property(other, "DEVICE_TYPE"))]
+    best = (discrete or gpus)[0]
+    return Device(best, f"the fastest device that OpenVINO finds ({_full_name(core, best)})")
+
+
+def what_it_says(error: Exception) -> str:
+    """The first line in which OpenVINO says what is wrong: before it come the places in its source where it noticed."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = [line for line in lines if not line.startswith(("Exception from", "Check '")) and not line.endswith(":")]
+    return (said or lines or [type(error).__name__])[0].rstrip(".!")
+
+
+def _load_on(core: Any, folder: ModelFolder, device: Device, options: OpenVinoOptions, progress: Progress) -> Engine:
+    from phi_backends.engines import openvino_paged
+
+    return openvino_paged.load(core, folder, device.name, device.reason, options, progress)
+
+
+def _full_name(core: Any, device: str) -> str:
+    try:
+        return str(core.get_property(device, "FULL_DEVICE_NAME"))
+    except RuntimeError:
+        return "no name given"
+
+
+def _check_files(folder: ModelFolder) -> None:
+    for path in (_model_path(folder), _weights_path(folder)):
+        if not path.is_file():
+            raise ModelError(
+                f'There is no {path.name} in "{folder.path}". Give the folder that `optimum-cli export openvino` wrote, or fetch a '
+                "converted model whole."
+            )
+
+
+def _model_path(folder: ModelFolder) -> Path:
+    return folder.path / "openvino_model.xml"
+
+
+def _weights_path(folder: ModelFolder) -> Path:
+    return folder.path / "openvino_model.bin"
