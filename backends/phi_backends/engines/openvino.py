@@ -4,6 +4,7 @@ CPU and GPU run the paged-attention form of the model in a loop of ours (openvin
 (openvino_npu.py): it takes no model whose shapes change.
 """
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -25,7 +26,8 @@ class OpenVinoOptions:
     threads: int = 0
     """On the CPU."""
     context_tokens: int = 0
-    """Prompt and answer together; at most, and by default, what the model was trained for."""
+    """Prompt and answer together; at most, and by default, what the model was trained for. On the NPU by default 1024, OpenVINO's own
+    choice, for which the model is then compiled."""
     kv_tokens: int = 0
     """What the KV caches of all requests hold together; by default a share of the machine's memory."""
     kv_cache_precision: Literal["", "u8", "bf16", "f16", "f32"] = ""
@@ -34,10 +36,6 @@ class OpenVinoOptions:
     """f16 is not offered: with it, the paged attention of 2026.4.1 gives wrong logits on the CPU (off by 4 where they spread by 0.9)."""
     cache_dir: str = ""
     """The folder for compiled models, or `off`; by default the user's cache folder, and off on the CPU."""
-    max_prompt_tokens: int = 0
-    """NPU: the longest prompt, for which the model is compiled."""
-    max_answer_tokens: int = 0
-    """NPU: the longest answer, likewise."""
 
     @classmethod
     def read(cls, options: Options) -> "OpenVinoOptions":
@@ -57,6 +55,7 @@ def _choices(kind: Any) -> str:
     return "one of " + ", ".join(get_args(kind)[1:]) if get_args(kind) else "a text"
 
 
+NPU_CONTEXT_TOKENS = 1024
 SMALL_MODEL_BYTES = 100_000_000
 """AUTO leaves a model with fewer bytes of weights on the CPU, which reads them in 3 ms: a GPU has little to gain and has to be woken."""
 
@@ -118,9 +117,21 @@ def what_it_says(error: Exception) -> str:
 
 
 def _load_on(core: Any, folder: ModelFolder, device: Device, options: OpenVinoOptions, progress: Progress) -> Engine:
+    longest = _context_tokens(folder)
+    if device.name == "NPU":
+        from phi_backends.engines import openvino_npu
+
+        return openvino_npu.load(folder, min(longest, options.context_tokens or NPU_CONTEXT_TOKENS), device, options, progress)
     from phi_backends.engines import openvino_paged
 
-    return openvino_paged.load(core, folder, device.name, device.reason, options, progress)
+    return openvino_paged.load(core, folder, min(longest, options.context_tokens or longest), device, options, progress)
+
+
+def _context_tokens(folder: ModelFolder) -> int:
+    """What the model was trained for. Models with a longer, rescaled context change the scale of all positions when they pass the
+    original length, which makes a KV cache filled before that worthless: they are used up to that length."""
+    config = json.loads((folder.path / "config.json").read_text(encoding="utf-8"))
+    return min(folder.context_tokens, config.get("original_max_position_embeddings") or folder.context_tokens)
 
 
 def _full_name(core: Any, device: str) -> str:

@@ -7,7 +7,6 @@ where the prefix cache of openvino_genai, which works in whole blocks, takes two
 Not here: which sequence gives way when the pool is full (scheduler.py).
 """
 
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ from openvino._offline_transformations import paged_attention_transformation
 
 from phi_backends.cache_folder import cache_folder
 from phi_backends.engine import EngineInfo, Progress, Token, Tokenizer
-from phi_backends.engines.openvino import OpenVinoOptions, what_it_says
+from phi_backends.engines.openvino import Device, OpenVinoOptions, what_it_says
 from phi_backends.errors import EngineError, EngineFull, ModelError
 from phi_backends.model_folder import ModelFolder
 from phi_backends.sampling import choose
@@ -37,7 +36,9 @@ WARM_UP_STEPS = (64, 1, 2, 3, 4)
 second), and each new length costs up to a decode step more."""
 
 
-def load(core: Any, folder: ModelFolder, device: str, reason: str, options: OpenVinoOptions, progress: Progress) -> "PagedEngine":
+def load(
+    core: Any, folder: ModelFolder, context_tokens: int, device: Device, options: OpenVinoOptions, progress: Progress
+) -> "PagedEngine":
     """Raises ModelError for a broken model, EngineError when the device cannot run it."""
     tokenizer = FolderTokenizer(folder.path)
     progress("reading the model")
@@ -53,12 +54,21 @@ def load(core: Any, folder: ModelFolder, device: str, reason: str, options: Open
             "Convert it with `optimum-cli export openvino --task text-generation-with-past`, without --disable-stateful."
         ) from error
     _only_last_logits(model)
-    progress(f"compiling for {device}")
+    progress(f"compiling for {device.name}")
     try:
-        compiled = core.compile_model(model, device, _properties(device, options))
+        compiled = core.compile_model(model, device.name, _properties(device.name, options))
     except RuntimeError as error:
-        raise EngineError(f"OpenVINO cannot compile the model for {device} ({what_it_says(error)}). Try another device.") from error
-    engine = PagedEngine(core, compiled, folder, device, reason, tokenizer, options)
+        raise EngineError(f"OpenVINO cannot compile the model for {device.name} ({what_it_says(error)}). Try another device.") from error
+    info = EngineInfo(
+        engine="openvino",
+        model=folder.name,
+        device=device.name,
+        reason=device.reason,
+        context_tokens=context_tokens,
+        chat_format=folder.chat_format,
+        templates=folder.templates,
+    )
+    engine = PagedEngine(core, compiled, tokenizer, info, options)
     progress("warming up")
     engine.warm_up()
     return engine
@@ -67,35 +77,17 @@ def load(core: Any, folder: ModelFolder, device: str, reason: str, options: Open
 class PagedEngine:
     can_choose = True
 
-    def __init__(
-        self,
-        core: Any,
-        compiled: Any,
-        folder: ModelFolder,
-        device: str,
-        reason: str,
-        tokenizer: FolderTokenizer,
-        options: OpenVinoOptions,
-    ) -> None:
+    def __init__(self, core: Any, compiled: Any, tokenizer: FolderTokenizer, info: EngineInfo, options: OpenVinoOptions) -> None:
+        self.info = info
         self.tokenizer: Tokenizer = tokenizer
-        context_tokens = _context_tokens(folder, options)
-        self.info = EngineInfo(
-            engine="openvino",
-            model=folder.name,
-            device=device,
-            reason=reason,
-            context_tokens=context_tokens,
-            chat_format=folder.chat_format,
-            templates=folder.templates,
-        )
         self.random = np.random.default_rng()
         self._request = compiled.create_infer_request()
         caches = [port for port in compiled.inputs if _is_cache(port)]
         # Keys may have rows for the scales behind those of the tokens, values have exactly one row a token.
         self.block_tokens: int = next(port.partial_shape[2].get_length() for port in caches if "value_cache" in port.any_name)
-        self._blocks_total = _pool_blocks(core, device, caches, self.block_tokens, context_tokens, options)
+        self._blocks_total = _pool_blocks(core, info, caches, self.block_tokens, options)
         self.free_blocks = list(range(self._blocks_total))
-        context = None if device == "CPU" else core.get_default_context(device)
+        context = None if info.device == "CPU" else core.get_default_context(info.device)
         for port in caches:
             shape = ov.Shape([self._blocks_total, *(port.partial_shape[axis].get_length() for axis in (1, 2, 3))])
             tensor = ov.Tensor(port.element_type, shape) if context is None else context.create_tensor(port.element_type, shape, {})
@@ -217,23 +209,15 @@ def _is_cache(port: Any) -> bool:
     return str(port.any_name).startswith(("key_cache.", "value_cache."))
 
 
-def _context_tokens(folder: ModelFolder, options: OpenVinoOptions) -> int:
-    """What the model was trained for. Models with a longer, rescaled context change the scale of all positions when they pass the
-    original length, which makes a KV cache filled before that worthless: they are used up to that length."""
-    config = json.loads((folder.path / "config.json").read_text(encoding="utf-8"))
-    longest = min(folder.context_tokens, config.get("original_max_position_embeddings") or folder.context_tokens)
-    return min(options.context_tokens or longest, longest)
-
-
-def _pool_blocks(core: Any, device: str, caches: Sequence[Any], block_tokens: int, context_tokens: int, options: OpenVinoOptions) -> int:
+def _pool_blocks(core: Any, info: EngineInfo, caches: Sequence[Any], block_tokens: int, options: OpenVinoOptions) -> int:
     block_bytes: int = sum(
         port.element_type.size * int(np.prod([port.partial_shape[axis].get_length() for axis in (1, 2, 3)])) for port in caches
     )
     if options.kv_tokens:
         return max(1, options.kv_tokens // block_tokens)
-    memory = _memory_bytes() if device == "CPU" else int(core.get_property(device, "GPU_DEVICE_TOTAL_MEM_SIZE"))
+    memory = _memory_bytes() if info.device == "CPU" else int(core.get_property(info.device, "GPU_DEVICE_TOTAL_MEM_SIZE"))
     affordable = memory // KV_SHARE // block_bytes
-    a_context = -(-context_tokens // block_tokens)
+    a_context = -(-info.context_tokens // block_tokens)
     return max(a_context, min(KV_CONTEXTS * a_context, affordable))
 
 
