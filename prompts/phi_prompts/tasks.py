@@ -4,7 +4,7 @@ A template is text, divided by lines that name a role (`[system]`, `[user]`, `[a
 model's mouth). Three rules, and no logic:
 
 - `{name}` stands for a value. Alone on a line it stands for whole lines, so the file reads as the prompt will.
-- A paragraph with an empty value is left out, unless it is the first of its turn.
+- A paragraph whose lines are missing is left out, unless it is the first of its turn.
 - A template folder that lacks a task's file does not offer the task.
 
 Reading the template files, once, is the only I/O in this package. Line ends are LF in prompts, whatever the document has.
@@ -31,8 +31,6 @@ SHARES: Final = {"before": 0.6, "after": 0.15, "context": 0.25}
 """Of the tokens left for code in a completion. The other code of the project gets its share in equal parts."""
 AFTER_LIMITS: Final = {"small": (16, 450)}
 """The most lines and characters below the cursor, for models that were trained on no more."""
-MOST_LINES = 2048
-"""Lines on either side of the cursor or selection that are looked at: more than any context holds, and a bound on the work."""
 MOST_PROBLEMS = 10
 LONGEST_MESSAGE = 300
 """Characters of a diagnostic's message."""
@@ -96,7 +94,7 @@ def complete(
     snippets = [snippet for code in context for snippet in _snippet(templates, code, SHARES["context"] / len(context))]
     values: dict[str, Content] = {
         "before": _above(before, first_line, SHARES["before"]),
-        "after": _below(_limited(after, *AFTER_LIMITS.get(templates, (MOST_LINES, None))), cursor_line + 1, SHARES["after"]),
+        "after": _below(_limited(templates, after), cursor_line + 1, SHARES["after"]),
         "context": tuple(snippets),
     }
     return _question(chat_format, templates, "complete", path, language_id, fence(language_id), values)
@@ -158,11 +156,11 @@ def _about(
 ) -> Question:
     """A question about selected lines: they come first, and the lines around them get what they leave."""
     first, last = code.first_line, code.first_line + len(code.lines)
-    shown = "".join([*code.lines, *before[-MOST_LINES:], *after[:MOST_LINES]])
+    shown = "".join([*code.lines, *before, *after])
     around: dict[str, Content] = {
         "code": _below(code.lines, first, share=1.0),
         "before": _above(before, first - len(before), share=0.0),
-        "after": _below(after[:MOST_LINES], last, share=0.0),
+        "after": _below(after, last, share=0.0),
     }
     return _question(
         chat_format, templates, task, code.path, code.language_id, fence(code.language_id, shown), {**around, **(values or {})}
@@ -204,15 +202,15 @@ def _turns(text: str) -> tuple[tuple[Role, str], ...]:
     return tuple((role, turn + "\n" if role == "assistant" and not _LONE_AT_END.search(turn) else turn) for role, turn in turns)
 
 
-_NAME = re.compile(r"\{(\w+)\}")
 _PLACEHOLDER = re.compile(r"^\{(?P<lines>\w+)\}(?P<end>\n|\Z)|\{(?P<words>\w+)\}", re.MULTILINE)
+_LONE = re.compile(r"^\{(\w+)\}$", re.MULTILINE)
 _LONE_AT_END = re.compile(r"^\{\w+\}\Z", re.MULTILINE)
 
 
 def _filled(text: str, values: Mapping[str, Content]) -> Content:
     """The text with its values in place, by the rules at the top of this file. A value is never searched for placeholders."""
     first, *others = text.split("\n\n")
-    full = [paragraph for paragraph in others if all(any(values[name]) for name in _NAME.findall(paragraph))]
+    full = [paragraph for paragraph in others if all(any(values[name]) for name in _LONE.findall(paragraph))]
     text = "\n\n".join([first, *full])
     parts: list[str | Window] = []
     at = 0
@@ -243,21 +241,20 @@ def _lines(lines: Sequence[str]) -> tuple[str, ...]:
 
 
 def _above(lines: Sequence[str], first_line: int, share: float) -> Content:
-    skipped = max(0, (len(lines) - MOST_LINES) // MOST_LINES * MOST_LINES)
-    return (Window(_lines(lines[skipped:]), "end", share, first_line + skipped),) if lines else ()
+    return (Window(_lines(lines), "end", share, first_line),) if lines else ()
 
 
 def _below(lines: Sequence[str], first_line: int, share: float) -> Content:
-    return (Window(_lines(lines[:MOST_LINES]), "start", share, first_line),) if lines else ()
+    return (Window(_lines(lines), "start", share, first_line),) if lines else ()
 
 
-def _limited(lines: Sequence[str], most_lines: int, most_characters: int | None) -> Sequence[str]:
-    """The first lines, as many as stay within both limits."""
-    kept = _lines(lines[:most_lines])
-    if most_characters is None:
-        return kept
-    sizes = accumulate(map(len, kept))
-    return kept[: sum(1 for size in sizes if size <= most_characters)]
+def _limited(templates: str, after: Sequence[str]) -> Sequence[str]:
+    """The first lines, as many as a model was trained on."""
+    if templates not in AFTER_LIMITS:
+        return after
+    most_lines, most_characters = AFTER_LIMITS[templates]
+    kept = _lines(after[:most_lines])
+    return kept[: sum(size <= most_characters for size in accumulate(map(len, kept)))]
 
 
 def _snippet(templates: str, code: Code, share: float) -> Content:

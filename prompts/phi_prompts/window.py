@@ -79,46 +79,47 @@ def shorten(window: Window, budget: int, encode: Encode) -> Cut:
 
 
 def budgets(windows: Sequence[Window], total: int, encode: Encode) -> list[int]:
-    """How many of `total` tokens each window may have: its share, or less where it needs less; what is left over goes to the others."""
+    """How many of `total` tokens each window may have: its share, or less where it needs less; what is left over goes to the others.
+
+    The code before the cursor grows while one types. If it were given what it needs just now, the others would shrink at each key; so
+    it is given a half, a quarter, … of the total.
+    """
     needs = [_need(window, total, encode) for window in windows]
+    granted = [_rounded_up(need, total) if window.keep == "end" else need for window, need in zip(windows, needs, strict=True)]
     result = [0] * len(windows)
     waiting = [i for i, need in enumerate(needs) if need]
     left = total
-    while waiting:
-        shares = [windows[i].share for i in waiting]
-        if not any(shares):
-            shares = [1.0] * len(waiting)
-        portions = {i: int(left * share / sum(shares)) for i, share in zip(waiting, shares, strict=True)}
-        content = [i for i in waiting if needs[i] <= portions[i]]
-        if not content:
-            for i in waiting:
-                result[i] = portions[i]
-            break
-        for i in content:
-            result[i] = needs[i]
-            left -= needs[i]
-        waiting = [i for i in waiting if i not in content]
+    while waiting and sum(needs[i] for i in waiting) > left:
+        shares = {i: windows[i].share for i in waiting}
+        if not any(shares.values()):
+            shares = dict.fromkeys(waiting, 1.0)
+        portions = {i: int(left * share / sum(shares.values())) for i, share in shares.items()}
+        content = [i for i in waiting if granted[i] <= portions[i]]
+        for i in content or waiting:
+            result[i] = granted[i] if content else portions[i]
+        left -= sum(result[i] for i in content)
+        waiting = [i for i in waiting if content and i not in content]
+    for i in waiting:
+        result[i] = needs[i]
     return result
 
 
 def _need(window: Window, total: int, encode: Encode) -> int:
-    """The tokens with which the window need not be shortened, at most `total`.
-
-    The code before the cursor grows while one types; if its need grew with it, the budgets of the others would shrink at each key. So
-    it is rounded up to a half, a quarter, … of the total.
-    """
+    """The tokens with which the window need not be shortened, at most `total`."""
     lines, unfinished = _unfinished(window)
     need = max(_count(unfinished, total, encode), total // RESERVE) if window.keep == "end" and window.lines else 0
     for start, end in _blocks(window, len(lines), BLOCK_LINES):
         if need >= total:
             break
         need += _count("".join(lines[start:end]), total - need, encode)
-    if window.keep == "start" or not need:
-        return min(need, total)
-    rounded = total
-    while rounded // 2 >= need:
-        rounded //= 2
-    return rounded
+    return min(need, total)
+
+
+def _rounded_up(need: int, total: int) -> int:
+    """To total, total / 2, total / 4, …"""
+    while need and total // 2 >= need:
+        total //= 2
+    return total if need else 0
 
 
 def _unfinished(window: Window) -> tuple[Sequence[str], str]:
