@@ -37,6 +37,9 @@ class Tokenizer(Protocol):
     """Text to token ids and back, as the model was trained."""
 
     stop_ids: frozenset[int]
+    """Tokens that end an answer."""
+    space_eaters: frozenset[str]
+    """Control tokens behind which the model's own tokenizer drops white space."""
 
     def encode(self, text: str) -> list[int]:
         """Plain text: special tokens in it are encoded as characters."""

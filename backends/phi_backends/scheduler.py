@@ -98,7 +98,7 @@ class Scheduler:
         room = context - min(message.max_tokens, context // 2)
         can_heal = message.heal and self._engine.can_choose and tokenizer.continuations(message.heal)
         prompt = message.prompt if can_heal else (*message.prompt, message.heal)
-        ids = fit(prompt, tokenizer.encode, tokenizer.control_id, min(message.max_prompt_tokens or room, room))
+        ids = fit(prompt, tokenizer.encode, tokenizer.control_id, min(message.max_prompt_tokens or room, room), tokenizer.space_eaters)
         heal = message.heal if can_heal else ""
         return _Job(
             message,

@@ -30,6 +30,7 @@ def load(model: str, device: str, options: Options, progress: Progress) -> "Echo
 
 class EchoTokenizer:
     stop_ids = frozenset({_FIRST_CONTROL})
+    space_eaters: frozenset[str] = frozenset()
 
     def encode(self, text: str) -> list[int]:
         return [ord(character) for character in text]
