@@ -1,0 +1,225 @@
+"""workspace/executeCommand: a command for each action, and `status`, `restart` and `accepted`.
+
+The commands of actions take one object: {uri, range, version?, diagnostics?: [{line, message}], partialResultToken?}.
+`version` is what the range is true for; for another one the command is refused.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass
+from typing import Any, cast
+
+import anyio
+from lsprotocol import types
+
+from phi_backends.errors import BadInput
+from phi_prompts.tasks import Diagnostic, TaskName, has_template
+from phi_server.actions import ACTIONS, target
+from phi_server.documents import Range, Snapshot
+from phi_server.edits import Edit, Proposal, propose, workspace_edit
+from phi_server.explanation import explain
+from phi_server.progress import progress
+from phi_server.session import Session
+from phi_server.status import status_of
+from phi_server.views import View
+
+MOVED_ON = "The document has changed meanwhile, so nothing was done to it. Please try again."
+
+
+class _MovedOn(BadInput):
+    pass
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What an action was chosen for, as it travels in `data` and in the arguments of commands."""
+
+    task: TaskName | None
+    uri: str
+    range: types.Range
+    version: int | None
+    diagnostics: tuple[Diagnostic, ...]
+    partial_result_token: types.ProgressToken | None
+
+    @classmethod
+    def of(cls, values: Any, task: TaskName | None = None) -> "Asked | None":
+        """From an object of the editor's; None when it is none of ours."""
+        plain = _plain(values)
+        try:
+            ends = [types.Position(int(plain["range"][end]["line"]), int(plain["range"][end]["character"])) for end in ("start", "end")]
+            problems = tuple(Diagnostic(int(problem["line"]), str(problem["message"])) for problem in plain.get("diagnostics") or ())
+            version, token = plain.get("version"), plain.get("partialResultToken")
+            return cls(
+                task or (plain["task"] if plain.get("task") in ACTIONS else None),
+                str(plain["uri"]),
+                types.Range(*ends),
+                version if isinstance(version, int) else None,
+                problems,
+                token if isinstance(token, str | int) else None,
+            )
+        except (KeyError, TypeError, ValueError):
+            return None
+
+
+Command = Callable[[Session, types.ExecuteCommandParams], Awaitable[Any]]
+
+
+async def execute_command(session: Session, params: types.ExecuteCommandParams) -> Any:
+    """Raises BadInput for a command or arguments that are none."""
+    if params.command not in COMMANDS:
+        raise BadInput(f'There is no command "{params.command}". The commands are: {", ".join(COMMANDS)}.')
+    return await COMMANDS[params.command](session, params)
+
+
+async def _explain(session: Session, params: types.ExecuteCommandParams) -> dict[str, Any]:
+    """{text, uri, model, engine, device, cancelled}: all of the text, wherever it was shown."""
+    asked = _asked(params, "explain")
+    snapshot, lines = _place(session, asked)
+    place = f"{snapshot.path}, lines {lines.start.line + 1}–{lines.end.line + 1}"
+    explained = explain(snapshot, lines, session.client, session.settings)
+    view = session.views.open(session.editor, f"Explanation of {snapshot.path.rpartition('/')[2]}")
+    view.write(f"# {place}\n\n")
+    text = ""
+    try:
+        async with progress(session.server, session.editor, f"Explaining {place}", params.work_done_token) as shown:
+            async for piece in explained:
+                text += piece
+                view.write(piece)
+                shown.report(f"{len(text.split())} words")
+                if asked.partial_result_token is not None:
+                    session.server.protocol.notify(types.PROGRESS, types.ProgressParams(asked.partial_result_token, {"text": piece}))
+        loaded = session.loaded
+        if shown.cancelled:
+            view.write("\n\n*Cancelled.*\n")
+        elif loaded is not None:
+            view.write(f"\n\n*Written by {loaded.model} on {loaded.device}.*\n")
+    finally:
+        with anyio.CancelScope(shield=True):
+            await view.finish()
+    used = {key: getattr(loaded, key, None) for key in ("model", "engine", "device")}
+    return {"text": text, "uri": view.uri, "cancelled": shown.cancelled, **used}
+
+
+def _edit(task: TaskName) -> Command:
+    async def run(session: Session, params: types.ExecuteCommandParams) -> dict[str, bool]:
+        """{applied}: whether the editor has taken the edit."""
+        edit = await edit_for(session, _asked(params, task), params.work_done_token)
+        if edit is None:
+            return {"applied": False}
+        label = ACTIONS[task].title
+        answer = await session.server.workspace_apply_edit_async(types.ApplyWorkspaceEditParams(edit, label=label))
+        if not answer.applied:
+            session.show(f"The editor did not take the edit{': ' + answer.failure_reason if answer.failure_reason else ''}.", _WARNING)
+        return {"applied": answer.applied}
+
+    return run
+
+
+async def edit_for(session: Session, asked: Asked, token: types.ProgressToken | None = None) -> types.WorkspaceEdit | None:
+    """The edit, made for the version that the document had when it was asked for; None, and the user told, when there can be none."""
+    task = cast(TaskName, asked.task)
+    try:
+        snapshot, lines = _place(session, asked)
+    except _MovedOn as error:
+        session.show(str(error), _WARNING)
+        return None
+    loaded = await session.client.loaded()
+    if not has_template(loaded.templates, task):
+        raise BadInput(f"{loaded.model} is too small a model for this. Choose a Phi-3 model in the setting phi-ls.model.")
+    proposal = None
+    async with progress(session.server, session.editor, ACTIONS[task].title, token) as shown:
+        proposal = await propose(
+            task,
+            snapshot,
+            lines,
+            session.client,
+            session.settings,
+            asked.diagnostics,
+            on_text=lambda text: shown.report(f"{len(text.split())} words"),
+        )
+    if proposal is None:
+        return None  # cancelled by the user, who knows
+    if not _is_current(session, snapshot):
+        session.show(MOVED_ON, _WARNING)
+        return None
+    if proposal.edit is None:
+        await _show(session, proposal, snapshot)
+        return None
+    return await _workspace_edit(session, snapshot, proposal.edit, proposal)
+
+
+async def _workspace_edit(session: Session, snapshot: Snapshot, edit: Edit, proposal: Proposal) -> types.WorkspaceEdit | None:
+    editor = session.editor
+    if edit.creates:
+        path = session.file(edit.uri)
+        if path is None or await anyio.Path(path).exists() or not (editor.document_changes and editor.create_files):
+            reason = "There is a test file already" if path is not None else "The document is no file"
+            reason = reason if editor.create_files else "The editor cannot be asked to create files"
+            await _show(session, Proposal(None, proposal.answer, f"{reason}, so the tests are only shown."), snapshot)
+            return None
+        return workspace_edit(edit, types.Range(types.Position(0, 0), types.Position(0, 0)), document_changes=True)
+    return workspace_edit(edit, session.lsp_range(snapshot, edit.range), editor.document_changes)
+
+
+async def _show(session: Session, proposal: Proposal, snapshot: Snapshot) -> None:
+    session.show(proposal.problem, _WARNING)
+    if proposal.answer.strip():
+        view: View = session.views.open(session.editor, f"Answer about {snapshot.path.rpartition('/')[2]}")
+        view.write(proposal.answer)
+        await view.finish()
+
+
+async def _status(session: Session, params: types.ExecuteCommandParams) -> dict[str, Any]:
+    """The last phi-ls/status, and how many suggestions were shown and accepted since the start."""
+    status = asdict(status_of(session.status, session.settings))
+    return {**status, "shown": session.shown, "accepted": session.accepted}
+
+
+async def _restart(session: Session, params: types.ExecuteCommandParams) -> None:
+    """Starts the engine process again, also when it was given up."""
+    session.start_engine()
+
+
+async def _accepted(session: Session, params: types.ExecuteCommandParams) -> None:
+    """Editors send this when a suggestion was accepted. It is counted, and stays here."""
+    session.accepted += 1
+
+
+COMMANDS: dict[str, Command] = {
+    "phi-ls.explain": _explain,
+    **{action.command: _edit(action.task) for action in ACTIONS.values() if action.edits},
+    "phi-ls.status": _status,
+    "phi-ls.restart": _restart,
+    "phi-ls.accepted": _accepted,
+}
+_WARNING = types.MessageType.Warning
+
+
+def _asked(params: types.ExecuteCommandParams, task: TaskName) -> Asked:
+    asked = Asked.of(params.arguments[0], task) if params.arguments and len(params.arguments) == 1 else None
+    if asked is None:
+        raise BadInput(f"{params.command} takes one object with uri and range (and version and diagnostics, where there are any).")
+    return asked
+
+
+def _place(session: Session, asked: Asked) -> tuple[Snapshot, Range]:
+    """The document and the lines to work on. Raises BadInput where that makes no sense."""
+    snapshot = session.snapshot(asked.uri)
+    if asked.version is not None and snapshot.version is not None and asked.version != snapshot.version:
+        raise _MovedOn(MOVED_ON)
+    lines = target(cast(TaskName, asked.task), snapshot, session.range(snapshot, asked.range), asked.diagnostics)
+    if lines is None:
+        raise BadInput("There is nothing here that this could be done with. Select some code, or put the cursor on a definition.")
+    return snapshot, lines
+
+
+def _is_current(session: Session, snapshot: Snapshot) -> bool:
+    try:
+        now = session.snapshot(snapshot.uri)
+    except BadInput:
+        return False
+    return now.version == snapshot.version and now.lines == snapshot.lines
+
+
+def _plain(value: Any) -> Any:
+    """LSPAny arrives as dicts, or as objects with attributes, by the way that it came."""
+    return value if isinstance(value, dict) else getattr(value, "__dict__", None) or getattr(value, "_asdict", dict)()

@@ -1,0 +1,166 @@
+"""textDocument/inlineCompletion: what could come next at the cursor. `complete` is also the command line's and the fallback's.
+
+The request ladder: gate → pause → prompt → generate, stopping as early as the text allows → post-processing.
+Not here: taking over from an older request (session.py), the fallback for editors without ghost text (completion.py).
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import anyio
+
+from phi_backends.client import Client
+from phi_backends.errors import PhiError
+from phi_backends.messages import Loaded, Priority
+from phi_prompts import tasks
+from phi_prompts.chat import FORMATS
+from phi_server.context import CHARACTERS_PER_TOKEN, lines_above, lines_below
+from phi_server.documents import Position, Range, Snapshot
+from phi_server.gate import reason_for_silence
+from phi_server.postprocess import Site, clean, cut_block, cut_next_lines, opens_block
+from phi_server.settings import Settings
+
+if TYPE_CHECKING:  # a third of a second of start-up, which the command line does not need
+    from lsprotocol import types
+
+    from phi_server.session import Session
+
+logger = logging.getLogger(__name__)
+
+_FRAGMENT = re.compile(r"[ \t]?\w*$")
+
+
+@dataclass(frozen=True)
+class Completion:
+    text: str
+    """With the document's line ends."""
+    range: Range
+    """What `text` takes the place of: nothing, or closers right of the cursor that it brings along. On the cursor's line."""
+    probability: float | None
+    """The model's own, of all it wrote; None where the runtime does not show it."""
+    timings_ms: dict[str, float]
+    """`first_text` and `total`, from the call on."""
+
+
+async def complete(
+    snapshot: Snapshot, position: Position, client: Client, settings: Settings, *, invoked: bool = False
+) -> Completion | None:
+    """What could come next; None when there is nothing worth showing. Cancelling it stops the engine within a step.
+
+    `invoked`: somebody asked for it and waits, so it may be several lines. Raises PhiError when there is no engine or it fails.
+    """
+    started = time.perf_counter()
+    position = snapshot.clamp(position)
+    loaded = await client.loaded()
+    site = site_at(snapshot, position, settings, invoked)
+    if reason_for_silence(site, invoked) is not None:
+        return None
+    question, heal = ask(snapshot, position, loaded)
+    text, first_ms = "", 0.0
+    probability: float | None = 1.0
+    with client.generate(
+        question.prompt,
+        max_tokens=settings.max_completion_tokens,
+        priority=Priority.COMPLETION,
+        stop=(*question.stop, *(("\n",) if site.max_lines == 1 else ())),
+        heal=heal,
+    ) as generation:
+        async for piece in generation:
+            first_ms = first_ms or 1000 * (time.perf_counter() - started)
+            text += piece.text
+            probability = None if probability is None or piece.probability is None else probability * piece.probability
+            if is_complete(text, site):
+                break
+    cleaned = clean(text, site)
+    if cleaned is None:
+        return None
+    end = Position(position.line, position.character + cleaned.overwrites)
+    timings = {"first_text": first_ms, "total": 1000 * (time.perf_counter() - started)}
+    return Completion(cleaned.text, Range(position, end), probability, timings)
+
+
+def site_at(snapshot: Snapshot, position: Position, settings: Settings, invoked: bool = False) -> Site:
+    """What is around the cursor, as post-processing needs it, and how many lines are wanted."""
+    line = snapshot.line(position.line)
+    head, rest = line[: position.character], line[position.character :]
+    before = tuple(snapshot.line(number) for number in range(max(0, position.line - 200), position.line))
+    above = next((text for text in reversed(before) if text.strip()), "")
+    fresh = not line.strip() and opens_block(above, snapshot.language_id)
+    return Site(
+        snapshot.language_id,
+        before,
+        head,
+        rest,
+        after=tuple(snapshot.line(number) for number in range(position.line + 1, min(position.line + 200, len(snapshot.lines)))),
+        newline=snapshot.newline,
+        max_lines=settings.max_completion_lines if (invoked or fresh) and not rest.strip() else 1,
+    )
+
+
+def ask(snapshot: Snapshot, position: Position, loaded: Loaded) -> tuple[tasks.Question, str]:
+    """The question to the model, and the text that its answer must begin with.
+
+    Models read code in tokens that begin with a blank and go on to the end of a word: `·return` is one, and so the last blank of an
+    indentation belongs to it. A prompt that ends inside such a token is one that the model has never seen, so the piece before the
+    cursor is left out of the prompt and forced instead. Measured on held-out code, this doubles the right answers.
+    """
+    head = snapshot.line(position.line)[: position.character]
+    match = _FRAGMENT.search(head)
+    heal = match[0] if match else ""
+    budget = CHARACTERS_PER_TOKEN * loaded.context_tokens
+    first, before = lines_above(snapshot, position.line, budget)
+    question = tasks.complete(
+        FORMATS[loaded.chat_format],
+        loaded.templates,
+        path=snapshot.path,
+        language_id=snapshot.language_id,
+        before=[*before, head[: len(head) - len(heal)]],
+        after=lines_below(snapshot, position.line + 1, budget),
+        first_line=first,
+    )
+    return question, heal
+
+
+def is_complete(text: str, site: Site) -> bool:
+    """Whether more text would be cut away again: the block has ended, or the next lines of the document have begun."""
+    if site.max_lines == 1:
+        return "\n" in text.lstrip("\n")
+    return cut_block(text, site) != text or cut_next_lines(text, site) != text
+
+
+async def inline_completion(session: Session, params: types.InlineCompletionParams) -> types.InlineCompletionList | None:
+    """None when there is nothing to show, at once when the engine is not ready: the status tells why."""
+    from lsprotocol import types
+
+    if not session.settings.inline_completion or session.loaded is None:
+        return None
+    snapshot = session.snapshot(params.text_document.uri)
+    position = session.position(snapshot, params.position)
+    invoked = params.context.trigger_kind == types.InlineCompletionTriggerKind.Invoked
+    completion = None
+    with session.newest(snapshot.uri):
+        completion = await when_typing_pauses(snapshot, position, session, invoked)
+    if completion is None:
+        return None
+    session.shown += 1
+    accepted = types.Command(title="Accepted", command="phi-ls.accepted", arguments=[])
+    item = types.InlineCompletionItem(completion.text, range=session.lsp_range(snapshot, completion.range), command=accepted)
+    return types.InlineCompletionList([item])
+
+
+async def when_typing_pauses(snapshot: Snapshot, position: Position, session: Session, invoked: bool) -> Completion | None:
+    """`complete` after the pause in typing that the settings ask for. An engine that fails costs the suggestion, no error that pops up
+    while one types; the status tells of it."""
+    if invoked:
+        return await complete(snapshot, position, session.client, session.settings, invoked=True)
+    try:
+        await anyio.sleep(session.settings.debounce_ms / 1000)
+        return await complete(snapshot, position, session.client, session.settings)
+    except PhiError as error:
+        logger.warning("No suggestion: %s", error)
+        return None

@@ -1,0 +1,179 @@
+"""What the server holds for its one editor: settings, the engine's client, the running completions.
+
+Not here: documents, which the protocol keeps in step with the editor; this only takes snapshots of them.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import fields, replace
+from pathlib import Path
+from urllib.parse import unquote
+
+import anyio
+from lsprotocol import types
+from pygls.uris import to_fs_path
+
+from phi_backends.client import Client, EngineStatus
+from phi_backends.errors import BadInput, EngineError
+from phi_backends.messages import Load, Loaded
+from phi_server.documents import Position, Range, Snapshot, from_units, to_units
+from phi_server.editor import Editor
+from phi_server.protocol import PhiLanguageServer
+from phi_server.settings import Settings, parse
+from phi_server.status import Reporter
+from phi_server.views import Views
+
+logger = logging.getLogger(__name__)
+
+_NOT_STARTED = EngineStatus("starting", "The engine process has not been started yet.")
+
+
+class Session:
+    def __init__(self, server: PhiLanguageServer, command_line: Settings) -> None:
+        """What `command_line` says other than the defaults is stronger than the editor's settings."""
+        self.server = server
+        self.editor = Editor()
+        self.views = Views(server)
+        self.settings = command_line
+        self.shown = self.accepted = 0
+        """Suggestions, since the start."""
+        self._command_line = {
+            key.name: getattr(command_line, key.name)
+            for key in fields(Settings)
+            if getattr(command_line, key.name) != getattr(Settings(), key.name)
+        }
+        self._initial = Settings()
+        self._problems: list[str] = []
+        """Of the initial settings; nothing may be shown before `initialized`."""
+        self._client: Client | None = None
+        self._running: asyncio.Task[None] | None = None
+        self._completing: dict[str, anyio.CancelScope] = {}
+
+    # Settings and the engine
+
+    def take_initial_settings(self, values: object) -> None:
+        """Settings of initializationOptions: other settings are laid over them. The user is told what was refused."""
+        self._initial, self._problems = parse(values)
+        self.settings = replace(self._initial, **self._command_line)
+
+    def configure(self, values: object) -> None:
+        """Puts the editor's settings in force, tells the user what of them was refused, and starts another engine if they ask for it."""
+        settings, problems = parse(values, self._initial)
+        for problem in (*self._problems, *problems):
+            self.show(problem, types.MessageType.Warning)
+        self._problems = []
+        before, self.settings = self.settings, replace(settings, **self._command_line)
+        if self._client is not None and _load(before) != _load(self.settings):
+            self.start_engine()
+
+    def start_engine(self) -> None:
+        """Starts the engine process that the settings ask for, in place of the one that runs."""
+        self.stop_engine()
+        tell = Reporter(self.server, self.settings).tell
+
+        def on_status(status: EngineStatus) -> None:
+            if self._client is client:  # an engine that was replaced has nothing to say any more
+                tell(status)
+
+        client = self._client = Client(_load(self.settings), on_status)
+        tell(client.status)
+        self._running = asyncio.create_task(self._run(client))
+
+    def stop_engine(self) -> None:
+        self._client = None
+        if self._running is not None:
+            self._running.cancel()
+
+    async def close(self) -> None:
+        """Ends the engine process."""
+        self.stop_engine()
+        if self._running is not None:
+            with suppress(asyncio.CancelledError):
+                await self._running
+
+    async def _run(self, client: Client) -> None:
+        try:
+            await client.run()
+        except Exception as error:
+            logger.exception("The engine's client failed.")
+            detail = f"phi-ls failed unexpectedly ({type(error).__name__}). Restart the engine, and report it with the log."
+            client.status = EngineStatus("off", detail)
+            if self._client is client:
+                Reporter(self.server, self.settings).tell(client.status)
+
+    @property
+    def client(self) -> Client:
+        """Raises EngineError when none was started yet."""
+        if self._client is None:
+            raise EngineError(_NOT_STARTED.detail)
+        return self._client
+
+    @property
+    def status(self) -> EngineStatus:
+        return _NOT_STARTED if self._client is None else self._client.status
+
+    @property
+    def loaded(self) -> Loaded | None:
+        """The model that can answer now."""
+        return self.status.loaded
+
+    # Documents
+
+    def snapshot(self, uri: str) -> Snapshot:
+        """An open document as it is now. Raises BadInput when it is not open."""
+        document = self.server.workspace.text_documents.get(unquote(uri))
+        if document is None:
+            raise BadInput("The document is not open in the editor. Open it and try again.")
+        return Snapshot(uri, document.version, document.language_id or "plaintext", tuple(document.lines))
+
+    def position(self, snapshot: Snapshot, position: types.Position) -> Position:
+        """A position of the editor's, in characters."""
+        return snapshot.clamp(Position(position.line, from_units(snapshot.line(position.line), position.character, self._encoding)))
+
+    def range(self, snapshot: Snapshot, range: types.Range) -> Range:
+        start, end = sorted((self.position(snapshot, range.start), self.position(snapshot, range.end)))
+        return Range(start, end)
+
+    def lsp_range(self, snapshot: Snapshot, range: Range) -> types.Range:
+        """A range in the editor's units."""
+        start, end = (
+            types.Position(place.line, to_units(snapshot.line(place.line), place.character, self._encoding))
+            for place in (range.start, range.end)
+        )
+        return types.Range(start, end)
+
+    def file(self, uri: str) -> Path | None:
+        """The path of a `file:` URI."""
+        path = to_fs_path(uri) if uri.startswith("file:") else None
+        return None if path is None else Path(path)
+
+    @property
+    def _encoding(self) -> str:
+        return str(getattr(self.server.workspace.position_encoding, "value", self.server.workspace.position_encoding))
+
+    @contextmanager
+    def newest(self, uri: str) -> Iterator[None]:
+        """The block is given up as soon as another begins for the same document; the code behind it runs in either case.
+
+        One completion runs for each document: editors do not always cancel the one that nobody waits for any more.
+        """
+        with anyio.CancelScope() as scope:
+            if (older := self._completing.get(uri)) is not None:
+                older.cancel()
+            self._completing[uri] = scope
+            try:
+                yield
+            finally:
+                if self._completing.get(uri) is scope:
+                    del self._completing[uri]
+
+    # The user
+
+    def show(self, message: str, kind: types.MessageType = types.MessageType.Info) -> None:
+        self.server.window_show_message(types.ShowMessageParams(kind, f"phi-ls: {message}"))
+
+
+def _load(settings: Settings) -> Load:
+    return Load(settings.engine, settings.model, settings.device, dict(settings.engine_options))
