@@ -251,7 +251,7 @@ def test_the_worker_never_imports_a_module_of_the_folder_it_is_started_in(tmp_pa
     command = [sys.executable, "-P", "-m", "phi_backends.worker"]
     messages = (
         b'{"kind":"Load","engine":"echo","model":"","device":"","options":{"reply":"hi"}}\n'
-        b'{"kind":"Generate","request":1,"prompt":[{"control":"<|assistant|>"}],"max_tokens":9,"priority":0,"stop":[]}\n'
+        b'{"kind":"Generate","request":1,"prompt":[{"token":"<|assistant|>"}],"max_tokens":9,"priority":0,"stop":[]}\n'
     )
     worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=tmp_path)
     assert worker.stdin is not None

@@ -3,6 +3,7 @@
 The process may end at any moment, killed or crashed. That costs the running requests a clear error and nothing else.
 """
 
+import asyncio
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +15,6 @@ from typing import Literal, Self
 import anyio
 from anyio.abc import ByteReceiveStream, Process
 from anyio.streams.buffered import BufferedByteReceiveStream
-from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from phi_backends.errors import EngineError, PhiError, WorkerDied
 from phi_backends.messages import Cancel, Done, Failed, Generate, Load, Loaded, Loading, Priority, Text, ToWorker, decode, encode
@@ -45,7 +45,7 @@ class Client:
         self._python = python
         self._requests = count(1)
         self._running: dict[int, Generation] = {}
-        self._outbox: MemoryObjectSendStream[ToWorker] | None = None
+        self._outbox: asyncio.Queue[ToWorker] | None = None
         self._changed = anyio.Event()
         self.status = EngineStatus("starting", "The engine process was not started yet.")
         self.pid: int | None = None
@@ -93,12 +93,12 @@ class Client:
         message = Generate(next(self._requests), prompt, max_tokens, max_prompt_tokens, priority, stop, heal, temperature)
         generation = Generation(message.request, self._forget)
         self._running[message.request] = generation
-        self._outbox.send_nowait(message)
+        self._outbox.put_nowait(message)
         return generation
 
     def _forget(self, request: int) -> None:
         if self._running.pop(request, None) is not None and self._outbox is not None:
-            self._outbox.send_nowait(Cancel(request))
+            self._outbox.put_nowait(Cancel(request))
 
     def _set(self, status: EngineStatus) -> None:
         self.status = status
@@ -117,11 +117,11 @@ class Client:
         was_loaded = False
         self.pid = process.pid
         self._set(EngineStatus("starting", "The engine process has been started."))
-        self._outbox, outbox = anyio.create_memory_object_stream[ToWorker](float("inf"))
+        self._outbox = asyncio.Queue()
         try:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._write, process, outbox)
-                self._outbox.send_nowait(self._load)
+                tasks.start_soon(self._write, process, self._outbox)
+                self._outbox.put_nowait(self._load)
                 assert process.stdout is not None
                 await self._read(process.stdout)  # its end is the reliable sign of the process's; `returncode` can lag
                 was_loaded = self.status.loaded is not None
@@ -136,11 +136,11 @@ class Client:
             self._running.clear()
         return was_loaded
 
-    async def _write(self, process: Process, outbox: MemoryObjectReceiveStream[ToWorker]) -> None:
+    async def _write(self, process: Process, outbox: "asyncio.Queue[ToWorker]") -> None:
         assert process.stdin is not None
         try:
-            async for message in outbox:
-                await process.stdin.send(encode(message))
+            while True:
+                await process.stdin.send(encode(await outbox.get()))
         except (anyio.BrokenResourceError, anyio.ClosedResourceError):
             pass  # the reader sees the end of the process too, and deals with it
 
@@ -175,7 +175,7 @@ class Generation:
     def __init__(self, request: int, forget: Callable[[int], None]) -> None:
         self._request = request
         self._forget = forget
-        self._send, self._receive_stream = anyio.create_memory_object_stream[Text | Done | PhiError](float("inf"))
+        self._inbox: asyncio.Queue[Text | Done | PhiError] = asyncio.Queue()
         self.done: Done | None = None
         """Set when the stream has ended by itself."""
 
@@ -188,8 +188,6 @@ class Generation:
     def cancel(self) -> None:
         """The engine stops within one step. Does no harm to a generation that has ended."""
         self._forget(self._request)
-        self._send.close()
-        self._receive_stream.close()
 
     def __aiter__(self) -> Self:
         return self
@@ -197,7 +195,7 @@ class Generation:
     async def __anext__(self) -> Text:
         if self.done is not None:
             raise StopAsyncIteration
-        message = await self._receive_stream.receive()
+        message = await self._inbox.get()
         if isinstance(message, Text):
             return message
         if isinstance(message, PhiError):
@@ -206,10 +204,10 @@ class Generation:
         raise StopAsyncIteration
 
     def _receive(self, message: Text | Done) -> None:
-        self._send.send_nowait(message)
+        self._inbox.put_nowait(message)
 
     def _fail(self, error: PhiError) -> None:
-        self._send.send_nowait(error)
+        self._inbox.put_nowait(error)
 
 
 async def _end(process: Process) -> None:

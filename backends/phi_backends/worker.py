@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from dataclasses import asdict, replace
 from typing import BinaryIO
 
@@ -31,22 +32,23 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the server decides when we end
     inbox: queue.SimpleQueue[ToWorker] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(sys.stdin.buffer, inbox), daemon=True).start()
-    status = 0
     try:
         _serve(pipe, inbox)
-    except PhiError as error:
+    except PhiError as error:  # known before there was a model; the server need not try again
         _emit(pipe, Failed(None, str(error)))
     except BrokenPipeError:
         pass
-    except BaseException as error:
-        _emit(pipe, Failed(None, f"The engine failed unexpectedly ({type(error).__name__}: {error}). Please report it, with the log."))
-        status = 1
-    os._exit(status)  # runtimes have been seen to abort or hang in their destructors
+    except BaseException:  # the server sees the pipe end, and starts a new process
+        traceback.print_exc()
+    os._exit(1)  # runtimes have been seen to abort or hang in their destructors
 
 
 def _read(stdin: BinaryIO, inbox: "queue.SimpleQueue[ToWorker]") -> None:
-    for line in stdin:
-        inbox.put(decode(line))
+    try:
+        for line in stdin:
+            inbox.put(decode(line))
+    except Exception:
+        traceback.print_exc()
     os._exit(0)
 
 
