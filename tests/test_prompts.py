@@ -170,7 +170,7 @@ def test_the_far_edge_moves_seldom(encode: Callable[[str], list[int]], max_token
         moved += far_edge != old
         old = far_edge
     tokens_typed = 50 * len(encode("line 1 ".ljust(29, ".") + "\n"))
-    assert moved - 1 <= 1 + 4 * tokens_typed / max_tokens, f"{moved - 1} moves in {50 * 30} keys"
+    assert moved - 1 <= 1 + 5 * tokens_typed / max_tokens, f"{moved - 1} moves in {50 * 30} keys"
 
 
 def test_the_code_below_keeps_its_edge_while_a_new_file_is_written() -> None:

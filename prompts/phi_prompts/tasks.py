@@ -90,11 +90,10 @@ def complete(
     What is right of the cursor is not shown to the model: nothing before the last line depends on the cursor's line, so typing only
     appends to the prompt and the KV cache stays valid.
     """
-    cursor_line = first_line + len(before) - (1 if before and not before[-1].endswith(("\n", "\r")) else 0)
     snippets = [snippet for code in context for snippet in _snippet(templates, code, SHARES["context"] / len(context))]
     values: dict[str, Content] = {
         "before": _above(before, first_line, SHARES["before"]),
-        "after": _below(_limited(templates, after), cursor_line + 1, SHARES["after"]),
+        "after": _below(_limited(templates, after), SHARES["after"]),
         "context": tuple(snippets),
     }
     return _question(chat_format, templates, "complete", path, language_id, fence(language_id), values)
@@ -155,12 +154,11 @@ def _about(
     values: Mapping[str, Content] | None = None,
 ) -> Question:
     """A question about selected lines: they come first, and the lines around them get what they leave."""
-    first, last = code.first_line, code.first_line + len(code.lines)
     shown = "".join([*code.lines, *before, *after])
     around: dict[str, Content] = {
-        "code": _below(code.lines, first, share=1.0),
-        "before": _above(before, first - len(before), share=0.0),
-        "after": _below(after, last, share=0.0),
+        "code": _below(code.lines, share=1.0),
+        "before": _above(before, code.first_line - len(before), share=0.0),
+        "after": _below(after, share=0.0),
     }
     return _question(
         chat_format, templates, task, code.path, code.language_id, fence(code.language_id, shown), {**around, **(values or {})}
@@ -244,8 +242,9 @@ def _above(lines: Sequence[str], first_line: int, share: float) -> Content:
     return (Window(_lines(lines), "end", share, first_line),) if lines else ()
 
 
-def _below(lines: Sequence[str], first_line: int, share: float) -> Content:
-    return (Window(_lines(lines), "start", share, first_line),) if lines else ()
+def _below(lines: Sequence[str], share: float) -> Content:
+    """The grid on which it is cut counts from its own first line: a line typed above moves all lines of the document below it."""
+    return (Window(_lines(lines), "start", share),) if lines else ()
 
 
 def _limited(templates: str, after: Sequence[str]) -> Sequence[str]:
@@ -253,7 +252,7 @@ def _limited(templates: str, after: Sequence[str]) -> Sequence[str]:
     if templates not in AFTER_LIMITS:
         return after
     most_lines, most_characters = AFTER_LIMITS[templates]
-    kept = _lines(after[:most_lines])
+    kept = [_with_end(line) for line in _lines(after[:most_lines])]
     return kept[: sum(size <= most_characters for size in accumulate(map(len, kept)))]
 
 
@@ -269,7 +268,7 @@ def _snippet(templates: str, code: Code, share: float) -> Content:
             "path": (_short(code.path),),
             "tag": (known.fence,),
             "fence": (fence(code.language_id, "".join(code.lines)),),
-            "code": _below(code.lines, code.first_line, share),
+            "code": _below(code.lines, share),
         },
     )
 

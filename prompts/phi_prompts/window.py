@@ -42,7 +42,8 @@ class Window:
     """The part of the tokens left for windows that this one may take; 0: only what the others do not need. Shares are relative to
     each other, and what a short window leaves of its share goes to the others."""
     first_line: int = 0
-    """The document's line number (from 0) of `lines[0]`: places the grid."""
+    """The document's line number (from 0) of `lines[0]`: places the grid. 0 for lines below the cursor, which a line typed above them
+    moves in the document but not in the prompt."""
 
 
 @dataclass(frozen=True)
@@ -60,16 +61,17 @@ def shorten(window: Window, budget: int, encode: Encode) -> Cut:
     unfinished_tokens = _count(unfinished, budget, encode)
     if unfinished_tokens > budget:
         return _cut_line(unfinished, window.keep, budget, encode)
-    room = budget - (max(unfinished_tokens, budget // RESERVE) if window.keep == "end" else 0)
+    room = budget - (_set_aside(unfinished, unfinished_tokens, budget) if window.keep == "end" else 0)
+    half = (budget - budget // RESERVE) // 2
     kept, tokens = _whole_steps(window, lines, BLOCK_LINES, room, encode)
     if kept < len(lines):
         step = _power_of_two(budget // STEPS)
         kept, tokens = _whole_steps(window, lines, step, room, encode)
-        while 2 * tokens < room and step > 1:
+        while tokens < half and step > 1:
             step //= 2
             kept, tokens = _whole_steps(window, lines, step, room, encode)
     part = Cut("", 0)
-    if 2 * tokens < room and kept < len(lines):
+    if tokens < half and kept < len(lines):
         next_line = lines[len(lines) - kept - 1] if window.keep == "end" else lines[kept]
         part = _cut_line(next_line, window.keep, room - tokens, encode)
     tokens += part.tokens + unfinished_tokens
@@ -107,12 +109,18 @@ def budgets(windows: Sequence[Window], total: int, encode: Encode) -> list[int]:
 def _need(window: Window, total: int, encode: Encode) -> int:
     """The tokens with which the window need not be shortened, at most `total`."""
     lines, unfinished = _unfinished(window)
-    need = max(_count(unfinished, total, encode), total // RESERVE) if window.keep == "end" and window.lines else 0
+    need = _set_aside(unfinished, _count(unfinished, total, encode), total) if window.keep == "end" and window.lines else 0
     for start, end in _blocks(window, len(lines), BLOCK_LINES):
         if need >= total:
             break
         need += _count("".join(lines[start:end]), total - need, encode)
     return min(need, total)
+
+
+def _set_aside(unfinished: str, tokens: int, budget: int) -> int:
+    """What the unfinished line counts as. A longer one counts by its characters, which only grow while one types: its tokens go up
+    and down, and the far edge would go with them."""
+    return min(budget, max(1, budget // RESERVE, len(unfinished) // 3, tokens))
 
 
 def _rounded_up(need: int, total: int) -> int:
