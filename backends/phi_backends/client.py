@@ -218,4 +218,4 @@ async def _end(process: Process) -> None:
         await process.wait()
     if process.returncode is None:
         process.kill()
-        await process.wait()
+    await process.aclose()

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from phi_backends.errors import ModelError
-from phi_prompts.chat import detect
+from phi_prompts.chat import UnknownChatFormat, detect
 
 EMBEDDED = "embedded"
 """The name of the model that ships with phi-ls."""
@@ -37,11 +37,15 @@ def find(model: str) -> ModelFolder:
     context = config.get("max_position_embeddings")
     if not isinstance(context, int) or context < 64:
         raise ModelError(f'config.json in "{path}" gives no usable max_position_embeddings ({context!r}). Convert the model again.')
+    try:
+        chat_format = detect(_chat_template(path), _bos_token(path))
+    except UnknownChatFormat as error:
+        raise ModelError(f'"{path}" cannot be spoken to: {error}') from error
     return ModelFolder(
         path=path,
         name=path.name,
         context_tokens=context,
-        chat_format=detect(_chat_template(path)).name,
+        chat_format=chat_format.name,
         templates="small" if int(config.get("hidden_size", 0)) < 1024 else "phi3",
     )
 
@@ -55,6 +59,11 @@ def _chat_template(path: Path) -> str:
     if isinstance(template, list):  # several named templates: [{"name": "default", "template": …}, …]
         template = next((entry["template"] for entry in template if entry.get("name") == "default"), "")
     return str(template)
+
+
+def _bos_token(path: Path) -> str:
+    token = (_json(path / "tokenizer_config.json") or {}).get("bos_token") or ""
+    return str(token["content"] if isinstance(token, dict) else token)
 
 
 def _json(path: Path) -> dict[str, Any] | None:

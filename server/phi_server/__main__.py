@@ -1,0 +1,5 @@
+"""`python -P -m phi_server` is `phi-ls`."""
+
+from phi_server.cli import main
+
+main()
