@@ -157,6 +157,15 @@ def test_typing_within_a_line_leaves_the_far_edge_alone() -> None:
     assert {int(start.split()[1]) % 32 for start in starts} == {0}, "steps of 64 lines, halved since 64 are more than half of the window"
 
 
+@given(LINES, st.text("ab (", max_size=9), st.text("ab", max_size=9), st.integers(0, 600))
+@settings(deadline=None)
+def test_text_behind_the_last_window_continues_its_line(lines: list[str], line: str, word: str, max_tokens: int) -> None:
+    """As the scheduler puts the piece of a word there that a runtime cannot be made to answer with."""
+    whole = (Window((*lines, line + word), "end", 1.0),)
+    for pieces in [(*lines, line), *([tuple(lines)] if not line else [])]:
+        assert fit((Window(pieces, "end", 1.0), word), characters, control_id, max_tokens) == fit(whole, characters, control_id, max_tokens)
+
+
 @pytest.mark.parametrize("max_tokens", [120, 500, 1000, 4000])
 @pytest.mark.parametrize("encode", ENCODERS[:2])
 def test_the_far_edge_moves_seldom(encode: Callable[[str], list[int]], max_tokens: int) -> None:

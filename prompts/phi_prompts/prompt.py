@@ -8,7 +8,7 @@ Not here: how roles are spelled (chat.py), what goes into a prompt (tasks.py), h
 """
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from phi_prompts.window import Cut, Window, budgets, shorten
@@ -49,6 +49,7 @@ def fit(
     again, so give one that remembers. `space_eaters` are the control tokens behind which this tokenizer drops white space (`rstrip`
     in its tokenizer.json). Raises PromptTooLong when the text outside the windows alone is too long.
     """
+    prompt = _with_last_line(prompt)
     windows = [part for part in prompt if isinstance(part, Window)]
     fixed = sum(1 if isinstance(part, Control) else len(encode(part)) for part in prompt if part and not isinstance(part, Window))
     shares = budgets(windows, max(0, max_tokens - fixed), encode)
@@ -66,6 +67,17 @@ def fit(
             )
         room = cuts[longest].tokens - too_many
         cuts[longest] = shorten(windows[longest], room, encode) if room > 0 else Cut("", 0)
+
+
+def _with_last_line(prompt: Prompt) -> Prompt:
+    """The prompt, with text that ends it on the window's last line made a part of that line: it must not count as fixed text, which
+    would make the windows smaller with each key."""
+    *others, window, text = prompt if len(prompt) > 1 else ("", "", "")
+    if not isinstance(window, Window) or window.keep != "end" or not isinstance(text, str) or "\n" in text:
+        return prompt
+    *lines, last = window.lines or ("",)
+    lines += [last, text] if last.endswith(("\n", "\r")) else [last + text]
+    return (*others, replace(window, lines=tuple(lines)))
 
 
 def _splice(

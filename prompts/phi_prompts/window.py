@@ -2,10 +2,11 @@
 
 A moved edge costs a whole prefill, since the KV cache is valid only up to the first changed token. So
 
-- lines are dropped in steps on a grid of the document's line numbers, each a few per cent of the window;
-- the lines are counted in blocks on that grid, which stay the same while one types below them (and so `encode` can remember them);
+- lines are dropped in big steps, on a grid of the document's line numbers;
+- lines are counted in blocks on that grid, which stay the same while one types below them (and so `encode` can remember them);
 - the unfinished last line counts as a fixed reserve for as long as it is shorter, so within a line nothing moves at all.
 
+Measured with Phi-3's tokenizer, typing 60 lines (2,445 keys) into the middle of a file: 2 moves in 1,500 tokens, 1 in 3,500.
 The counts are sums over blocks and a little too high, since no token crosses a block; `prompt.fit` checks the joined text exactly.
 """
 
@@ -18,8 +19,8 @@ Encode = Callable[[str], Sequence[int]]
 BLOCK_LINES = 8
 """Lines counted together. Larger blocks count more exactly, smaller ones are remembered more often after an edit."""
 STEPS = 32
-"""A window of n tokens is shortened by at least n / STEPS lines at a time: at ten tokens a line about a quarter of it, so it is
-between three quarters full and full, and its edge moves once in that many lines typed."""
+"""A window of n tokens is shortened by n / STEPS lines at a time, rounded down to a power of two: at ten tokens a line between a sixth
+and a third of it. Where the lines are so long that less than half of the window would be left, by a half, a quarter, … of that."""
 RESERVE = 16
 """The n-th part of a window is set aside for the unfinished line."""
 LONGEST_TOKEN = 64
