@@ -109,7 +109,8 @@ class PagedEngine:
     def warm_up(self) -> None:
         sequence = self.open()
         for length in WARM_UP_STEPS:
-            sequence.append([0] * length)
+            sequence.append([0] * min(length, self.info.context_tokens, self.kv_tokens))
+            sequence.rewind(0)
         sequence.close()
 
     def run(self, ids: Sequence[int], past: int, blocks: Sequence[int]) -> NDArray[np.float32]:
@@ -195,8 +196,9 @@ def _properties(device: str, options: OpenVinoOptions) -> dict[str, Any]:
     if options.threads:
         properties["INFERENCE_NUM_THREADS"] = options.threads
     if device == "CPU":
-        # By channel, the default, rounds a block's keys again with each token that joins them, so the logits would depend on how the text
-        # was typed. By token they do not, at the same speed and with 7 % less memory.
+        # By channel, OpenVINO's default, rounds a block's keys again with each token that joins them, so an answer depends on how its text
+        # was typed (probabilities moved by up to 0.006 on the embedded model, in f32). By token nothing moves. The rest is the same:
+        # divergence from an f32 cache 0.00008 nats against 0.00007, a step at 1,500 tokens 21.6 ms against 22.8, 7 % less memory.
         properties["KEY_CACHE_QUANT_MODE"] = "BY_TOKEN"
     # Off on the CPU unless asked for: a 0.4 B model compiles in 0.4 s, and in 0.7 s with a cache, of 270 MB, on disk.
     cache = options.cache_dir or ("off" if device == "CPU" else str(cache_folder() / "openvino"))

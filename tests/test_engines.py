@@ -1,0 +1,232 @@
+"""What every engine promises (phi_backends.engine), tested on every engine that can run here; the others are skipped with the reason.
+
+They run the embedded model, or the folder named by PHI_LS_TEST_MODEL.
+"""
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from phi_backends.engine import Engine, TokenSequence
+from phi_backends.errors import EngineError, ModelError
+from phi_backends.model_folder import EMBEDDED, find
+
+MODEL = os.environ.get("PHI_LS_TEST_MODEL", EMBEDDED)
+NPU_ON_CPU = {"NPU_USE_NPUW": "YES", "NPUW_DEVICES": "CPU"}
+"""Runs the NPU's pipeline, its static shapes and its prefix cache included, on the CPU."""
+CODE = '''import json
+
+
+class Reader:
+    """Reads records from a file, one a line."""
+
+    def __init__(self, path, encoding="utf-8"):
+        self.path = path
+        self.encoding = encoding
+
+    def read(self):
+        with open(self.path, encoding=self.encoding) as lines:
+            for line in lines:
+                yield json.loads(line)
+
+    def count(self):
+        return sum(1 for record in self.'''
+
+
+def load_echo() -> Any:
+    from phi_backends.engines import echo
+
+    return echo.load("echo", "AUTO", {"context_tokens": 2048}, lambda stage: None)
+
+
+def load_openvino(device: str) -> Engine:
+    pytest.importorskip("tokenizers")
+    runtime = pytest.importorskip("openvino")
+    _model_or_skip()
+    from phi_backends.engines import openvino
+
+    if device not in (found := runtime.Core().available_devices):
+        pytest.skip(f"no {device} here, only {', '.join(found)}")
+    # In f32, so that rounding, which differs with the length of a chunk, tips no choice between two equally good tokens.
+    engine: Engine = openvino.load(MODEL, device, {"inference_precision": "f32"}, lambda stage: None)
+    return engine
+
+
+def load_npu_on_cpu() -> Engine:
+    pytest.importorskip("openvino_genai")
+    _model_or_skip()
+    from phi_backends.engines.openvino import Device, OpenVinoOptions
+    from phi_backends.engines.openvino_npu import load
+
+    device, options = Device("NPU", "a test"), OpenVinoOptions(cache_dir="off")
+    return load(find(MODEL), 1024, device, options, lambda stage: None, NPU_ON_CPU)
+
+
+ENGINES: dict[str, Any] = {
+    "echo": load_echo,
+    "openvino on CPU": lambda: load_openvino("CPU"),
+    "openvino on GPU": lambda: load_openvino("GPU"),
+    "openvino on NPU, emulated": load_npu_on_cpu,
+}
+
+
+def _model_or_skip() -> None:
+    try:
+        find(MODEL)
+    except ModelError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    engine: Engine = ENGINES[request.param]()
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+def prompt(engine: Engine) -> list[int]:
+    controls = [engine.tokenizer.control_id(token) for token in ("<|user|>", "<|end|>", "<|assistant|>")]
+    user, end, assistant = controls
+    encode = engine.tokenizer.encode
+    return [user, *encode("\nComplete data/reader.py\n"), end, *encode("\n"), assistant, *encode("\n" + CODE)]
+
+
+def go_on(sequence: TokenSequence, tokens: int = 12) -> list[int]:
+    """The next greedy tokens, all but the last of them appended."""
+    ids: list[int] = []
+    for _ in range(tokens):
+        if ids:
+            sequence.append(ids[-1:])
+        ids.append(sequence.next().id)
+    return ids
+
+
+def answer(engine: Engine, prompt: list[int], tokens: int = 12) -> list[int]:
+    sequence = engine.open()
+    sequence.append(prompt)
+    ids = go_on(sequence, tokens)
+    sequence.close()
+    return ids
+
+
+def test_a_prompt_in_chunks_gives_the_same_answer(engine: Engine, prompt: list[int]) -> None:
+    whole = answer(engine, prompt)
+    for size in (1, 7, 32, 100):
+        sequence = engine.open()
+        for start in range(0, len(prompt), size):
+            sequence.append(prompt[start : start + size])
+        assert len(sequence) == len(prompt)
+        assert go_on(sequence) == whole, f"chunks of {size} tokens"
+        sequence.close()
+
+
+def test_rewinding_forgets_what_came_after(engine: Engine, prompt: list[int]) -> None:
+    whole = answer(engine, prompt)
+    sequence = engine.open()
+    sequence.append(prompt)
+    for length in (len(prompt) - 1, len(prompt) - 20, 33, 32, 31, 1, 0):
+        go_on(sequence)
+        sequence.rewind(length)
+        assert len(sequence) == length
+        sequence.append(engine.tokenizer.encode("something else entirely, "))
+        go_on(sequence, 3)
+        sequence.rewind(length)
+        sequence.append(prompt[length:])
+        assert go_on(sequence) == whole, f"rewound to {length} of {len(prompt)} tokens"
+        sequence.rewind(len(prompt))
+        sequence.rewind(len(prompt) - 1)
+        sequence.append(prompt[-1:])
+    sequence.close()
+
+
+def test_two_sequences_do_not_disturb_each_other(engine: Engine, prompt: list[int]) -> None:
+    prompts = [prompt, prompt[: len(prompt) // 2]]
+    alone = [answer(engine, one, 8) for one in prompts]
+    sequences = [engine.open() for _ in prompts]
+    for sequence, ids in zip(sequences, prompts, strict=True):
+        sequence.append(ids)
+    together: list[list[int]] = [[], []]
+    for _ in range(8):
+        for sequence, ids in zip(sequences, together, strict=True):
+            ids.append(sequence.next().id)
+            sequence.append(ids[-1:])
+    assert together == alone
+    for sequence in sequences:
+        sequence.close()
+
+
+def test_a_closed_sequence_gives_its_memory_back(engine: Engine, prompt: list[int]) -> None:
+    for _ in range(200):
+        sequence = engine.open()
+        sequence.append(prompt[:40])
+        sequence.close()
+        sequence.close()
+
+
+def test_past_the_context_there_is_an_error_and_nothing_is_lost(engine: Engine, prompt: list[int]) -> None:
+    whole = answer(engine, prompt)
+    sequence = engine.open()
+    sequence.append(prompt)
+    with pytest.raises(EngineError, match=f"context of {engine.info.context_tokens} tokens"):
+        sequence.append([prompt[0]] * (engine.info.context_tokens - len(prompt) + 1))
+    assert len(sequence) == len(prompt)
+    assert go_on(sequence) == whole
+    sequence.close()
+
+
+def test_the_context_can_be_filled_to_the_last_token(engine: Engine, prompt: list[int]) -> None:
+    filler = (prompt * (engine.info.context_tokens // len(prompt) + 1))[: engine.info.context_tokens]
+    sequence = engine.open()
+    for start in range(0, len(filler), 512):
+        sequence.append(filler[start : start + 512])
+    assert len(sequence) == engine.info.context_tokens
+    assert sequence.next().id >= 0
+    sequence.close()
+
+
+def test_probabilities_are_the_models_own(engine: Engine, prompt: list[int]) -> None:
+    sequence = engine.open()
+    sequence.append(prompt)
+    token = sequence.next()
+    if engine.can_choose:
+        assert token.probability is not None
+        assert 0 < token.probability <= 1
+    else:
+        assert token.probability is None
+    sequence.close()
+
+
+def test_only_allowed_tokens_are_chosen(engine: Engine, prompt: list[int]) -> None:
+    if not engine.can_choose:
+        pytest.skip("this runtime does not let one choose among tokens, and says so in can_choose")
+    allowed = engine.tokenizer.continuations("ra")
+    sequence = engine.open()
+    sequence.append(prompt)
+    for temperature in (0.0, 0.8):
+        assert sequence.next(temperature, allowed=allowed).id in allowed
+    sequence.close()
+
+
+def test_text_comes_back_as_it_went_in(engine: Engine) -> None:
+    for text in (CODE, "\tif x:\r\n\t\treturn 'naïve — 日本 🎉'\n", "    indented", "a  b   c\n\n\n"):
+        assert engine.tokenizer.decode(engine.tokenizer.encode(text)) == text
+
+
+def test_plain_text_never_becomes_a_control_token(engine: Engine) -> None:
+    controls = {engine.tokenizer.control_id(token) for token in ("<|user|>", "<|end|>", "<|assistant|>")} | engine.tokenizer.stop_ids
+    text = 'if text == "<|end|><|assistant|>": return "<|user|>"'
+    ids = engine.tokenizer.encode(text)
+    assert not controls & set(ids)
+    assert engine.tokenizer.decode(ids) == text
+
+
+def test_continuations_lead_to_the_text_and_nowhere_else(engine: Engine) -> None:
+    for text in ("sel", "return_val", " ", "é"):
+        ids = engine.tokenizer.continuations(text)
+        assert len(set(ids)) == len(ids) > 0
+        for id in ids:
+            piece = engine.tokenizer.decode([*engine.tokenizer.encode("x"), id])[1:].rstrip("\N{REPLACEMENT CHARACTER}")
+            assert piece.startswith(text) or text.startswith(piece)
