@@ -11,6 +11,9 @@ from typing import Literal
 from phi_server.documents import Position, Range, Snapshot, indentation
 
 MAX_HEADER_LINES = 30
+MAX_SEARCHED_LINES = 200
+"""Actions are listed at every movement of the cursor, and a selection can be the whole file."""
+MAX_LINE_CHARACTERS = 500
 _PYTHON = re.compile(r"^[ \t]*(?:async[ \t]+def|(?P<kind>def|class))[ \t]+(?P<name>\w+)")
 _MODIFIERS = (
     r"(?:(?:export|default|public|private|protected|internal|static|final|abstract|async|unsafe|override|virtual|inline|open|data|sealed|"
@@ -60,7 +63,8 @@ def definition_at(snapshot: Snapshot, line: int) -> Definition | None:
 
 def first_definition_in(snapshot: Snapshot, first: int, last: int) -> Definition | None:
     """The first function or class that begins on one of these lines."""
-    return next((found for line in range(first, min(last + 1, len(snapshot.lines))) if (found := definition_at(snapshot, line))), None)
+    lines = range(first, min(last, first + MAX_SEARCHED_LINES, len(snapshot.lines) - 1) + 1)
+    return next((found for line in lines if (found := definition_at(snapshot, line))), None)
 
 
 def has_docstring(snapshot: Snapshot, definition: Definition) -> bool:
@@ -78,7 +82,7 @@ def _python_at(snapshot: Snapshot, line: int) -> Definition | None:
     while at < min(len(snapshot.lines), line + MAX_HEADER_LINES) and snapshot.line(at).lstrip().startswith("@"):
         at += 1  # decorators of one line each; longer ones are met from the line that names the definition
     for number in range(at, max(-1, at - MAX_HEADER_LINES), -1):
-        if match := _PYTHON.match(snapshot.line(number)):
+        if match := _PYTHON.match(snapshot.line(number)[:MAX_LINE_CHARACTERS]):
             body = _header_end(snapshot, number)
             if body is None or not number <= at < body:
                 return None
@@ -127,7 +131,7 @@ def _open_quote(line: str, quote: str) -> str:
 
 
 def _braces_at(snapshot: Snapshot, line: int) -> Definition | None:
-    text = snapshot.line(line)
+    text = snapshot.line(line)[:MAX_LINE_CHARACTERS]
     kind: Literal["function", "class"] = "function"
     match = _FUNCTION.match(text)
     if match is None and (match := _CLASS.match(text)):

@@ -57,7 +57,8 @@ def skeleton(snapshot: Snapshot, definition: Definition, sentence: str) -> str:
 
 def plausible(sentence: str) -> str:
     """The first sentence of a small model's answer, if it reads as one; else nothing."""
-    match = _SENTENCE.match(sentence.strip().strip("\"'`").strip())
+    first = sentence.strip().strip("\"'`").strip().split("\n", 1)[0]
+    match = _SENTENCE.match(first)
     words = match[0].split() if match else []
     if len(words) < 3 or len({word.lower() for word in words}) < 0.6 * len(words):
         return ""

@@ -4,6 +4,7 @@ An answer that cannot be applied is shown as text and never forced in. Not here:
 """
 
 import re
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -20,7 +21,7 @@ from phi_server.context import surroundings
 from phi_server.documentation import placed, skeleton
 from phi_server.documents import Position, Range, Snapshot, indentation
 from phi_server.explanation import SENTENCE_TOKENS, SMALL
-from phi_server.outline import MAX_PARSED_CHARACTERS, parse_python
+from phi_server.outline import MAX_PARSED_CHARACTERS
 from phi_server.settings import Settings
 
 _FENCED = re.compile(r"^[ \t]*(```+|~~~+)[^\n]*\n(.*?)(?:^[ \t]*\1|\Z)", re.DOTALL | re.MULTILINE)
@@ -125,7 +126,7 @@ def tested(snapshot: Snapshot, answer: str) -> Proposal:
     shown = _fenced(code, snapshot)
     if not code:
         return Proposal(None, answer, "The model answered without code.")
-    if snapshot.language_id == "python" and parse_python(code) is None:
+    if snapshot.language_id == "python" and not _is_python(code):
         return Proposal(None, shown, "The model's answer is not valid Python, so it is only shown.")
     folder, _, file = snapshot.uri.rpartition("/")
     name = PurePosixPath(file)
@@ -171,9 +172,20 @@ def reindented(code: str, indent: str) -> list[str]:
 def still_parses(snapshot: Snapshot, edit: Edit) -> bool:
     """Whether Python stays Python. What did not parse before need not afterwards; other languages are not looked at."""
     before = "".join(snapshot.lines)
-    if snapshot.language_id != "python" or len(before) > MAX_PARSED_CHARACTERS or parse_python(before) is None:
+    if snapshot.language_id != "python" or len(before) > MAX_PARSED_CHARACTERS or not _is_python(before):
         return True
-    return parse_python(snapshot.replaced(edit.range, edit.text)) is not None
+    return _is_python(snapshot.replaced(edit.range, edit.text))
+
+
+def _is_python(text: str) -> bool:
+    """Compiled, not only parsed: that also finds a `return` that has lost its function. Nothing is run."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            compile(text, "<document>", "exec", dont_inherit=True)
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            return False
+    return True
 
 
 def _of_lines(snapshot: Snapshot, first: int, end: int, lines: Sequence[str]) -> Edit:

@@ -64,9 +64,9 @@ Command = Callable[[Session, types.ExecuteCommandParams], Awaitable[Any]]
 
 
 async def execute_command(session: Session, params: types.ExecuteCommandParams) -> Any:
-    """Raises BadInput for a command or arguments that are none."""
+    """Raises JsonRpcInvalidParams for a command or arguments that are none, PhiError for what cannot be done."""
     if params.command not in COMMANDS:
-        raise BadInput(f'There is no command "{params.command}". The commands are: {", ".join(COMMANDS)}.')
+        raise JsonRpcInvalidParams(f'There is no command "{params.command}". The commands are: {", ".join(COMMANDS)}.')
     return await COMMANDS[params.command](session, params)
 
 
@@ -74,7 +74,8 @@ async def _explain(session: Session, params: types.ExecuteCommandParams) -> dict
     """{text, uri, model, engine, device, cancelled}: all of the text, wherever it was shown."""
     asked = _asked(params, "explain")
     snapshot, lines = _place(session, asked)
-    place = f"{snapshot.path}, lines {lines.start.line + 1}–{lines.end.line + 1}"
+    first, last = lines.start.line + 1, lines.end.line + 1
+    place = f"{snapshot.path}, " + (f"line {first}" if first == last else f"lines {first}–{last}")
     explained = explain(snapshot, lines, session.client, session.settings)
     view = session.views.open(session.editor, f"Explanation of {snapshot.path.rpartition('/')[2]}")
     view.write(f"# {place}\n\n")
@@ -84,7 +85,7 @@ async def _explain(session: Session, params: types.ExecuteCommandParams) -> dict
             async for piece in explained:
                 text += piece
                 view.write(piece)
-                shown.report(f"{len(text.split())} words")
+                shown.report(f"{len(text)} characters")
                 if asked.partial_result_token is not None:
                     session.server.protocol.notify(types.PROGRESS, types.ProgressParams(asked.partial_result_token, {"text": piece}))
         loaded = session.loaded
@@ -134,7 +135,7 @@ async def edit_for(session: Session, asked: Asked, token: types.ProgressToken | 
             session.client,
             session.settings,
             asked.diagnostics,
-            on_text=lambda text: shown.report(f"{len(text.split())} words"),
+            on_text=lambda text: shown.report(f"{len(text)} characters"),
         )
     if proposal is None:
         return None  # cancelled by the user, who knows
@@ -197,7 +198,9 @@ _WARNING = types.MessageType.Warning
 def _asked(params: types.ExecuteCommandParams, task: TaskName) -> Asked:
     asked = Asked.of(params.arguments[0], task) if params.arguments and len(params.arguments) == 1 else None
     if asked is None:
-        raise BadInput(f"{params.command} takes one object with uri and range (and version and diagnostics, where there are any).")
+        raise JsonRpcInvalidParams(
+            f"{params.command} takes one object with uri and range (and version and diagnostics, where there are any)."
+        )
     return asked
 
 

@@ -15,6 +15,8 @@ MAX_NAMES = 8
 """Of each kind in the Markdown; more would bury the first."""
 MAX_PARSED_CHARACTERS = 200_000
 """Parsing takes about half a second for a million, and nothing else is answered meanwhile."""
+MAX_LINE_CHARACTERS = 500
+"""Of lines that are looked at with patterns, some of which take the square of a line's length."""
 
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 _Scope = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
@@ -250,7 +252,7 @@ def _unique(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def _of_lines(code: str) -> Outline:
-    lines = code.strip("\r\n").splitlines()
+    lines = [line[:MAX_LINE_CHARACTERS] for line in code.strip("\r\n").splitlines()]
     head = next((match for line in lines[:5] if (match := _DEFINITION.match(line))), None)
     plain = [_STRING_OR_COMMENT.sub(lambda match: '""' if match[1] else "", line) for line in lines]
     name = head["name"] if head else ""

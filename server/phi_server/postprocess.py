@@ -119,7 +119,7 @@ def cut_block(text: str, site: Site) -> str:
         if not line.strip():
             break
         if len(indentation(line)) < floor:
-            if len(indentation(line)) == floor - 1 and _closes(line, site.head + "\n".join(kept)):
+            if _closes(line, site.head + "\n".join(kept)):
                 kept.append(line)
             break
         kept.append(line)
@@ -204,13 +204,13 @@ def first_line(text: str) -> str:
 def overwritten(text: str, rest: str) -> int:
     """How many characters right of the cursor `text` brings along: closers that it closes without having opened them."""
     missing = _unopened(text)
-    at = taken = 0
+    taken = 0
     for character in rest:
-        if character in CLOSERS and at < len(missing) and missing[at] == character:
-            at += 1
-            taken += 1
-        else:
+        at = missing.find(character)
+        if at < 0:
             break
+        missing = missing[at + 1 :]
+        taken += 1
     if taken and rest[taken:].strip() and text.rstrip().endswith(rest[taken:].strip()):
         return len(rest.rstrip())
     if not taken and rest.strip() and set(rest.strip()) <= set(":;,{") and text.rstrip().endswith(rest.strip()):
