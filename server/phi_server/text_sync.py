@@ -1,19 +1,15 @@
 """Documents as the editor has them: incremental sync that is right for every line separator, encoding and surrogate.
 
-Here: pygls' workspace with its own line splitting and positions. Not here: what is made of a document (documents.py).
+Here: pygls' workspace with other lines and positions. Not here: what is read out of a document (documents.py).
 """
 
-import io
 from collections.abc import Sequence
 from typing import Any
 
 from lsprotocol import types
 from pygls.workspace import PositionCodec, ServerTextPosition, TextDocument, Workspace
 
-
-def split_lines(text: str) -> tuple[str, ...]:
-    """The lines of `text` as LSP counts them, each with its line break; behind the last line break there is no empty line."""
-    return tuple(io.StringIO(text, newline=""))  # str.splitlines also splits at \f, \x1c, U+0085, U+2028 …
+from phi_server.documents import split_lines
 
 
 class Codec(PositionCodec):
@@ -34,10 +30,8 @@ class Codec(PositionCodec):
             return before.decode(name, "replace"), after.decode(name, "replace") + line[len(text) :]
 
     def position_from_client_units(self, lines: Sequence[str], position: types.Position) -> ServerTextPosition:
-        if not lines:
-            return ServerTextPosition(0, 0)
         if position.line >= len(lines):
-            return ServerTextPosition(len(lines) - 1, len(lines[-1]))
+            return ServerTextPosition(len(lines) - 1, len(lines[-1])) if lines else ServerTextPosition(0, 0)
         return ServerTextPosition(position.line, len(self.split(lines[position.line], position.character)[0]))
 
 
@@ -70,7 +64,7 @@ class Document(TextDocument):
         before, _ = self._position_codec.split(lines[first] if first < len(lines) else "", start.character)
         _, after = self._position_codec.split(lines[last] if last < len(lines) else "", end.character)
         text = before + change.text + after
-        if first > 0 and not lines[first - 1].endswith("\n"):  # an unfinished last line, or \r that may meet \n
+        if first > 0 and not lines[first - 1].endswith("\n"):  # an unfinished last line, or \r, which a \n may now follow
             first -= 1
             text = lines[first] + text
         if not text.isascii():  # halves of surrogate pairs meet
