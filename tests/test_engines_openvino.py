@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from phi_backends.engine import Options, TokenSequence
-from phi_backends.errors import BadInput, EngineFull, ModelError, PhiError
+from phi_backends.errors import BadInput, EngineError, EngineFull, ModelError, PhiError
 from phi_backends.model_folder import EMBEDDED, find
 
 ov = pytest.importorskip("openvino")
@@ -112,6 +112,11 @@ def test_the_pool_holds_a_context_and_no_more_than_memory_allows(folder: Path) -
     assert engine.kv_tokens >= engine.info.context_tokens
     assert load(folder, context_tokens=64).info.context_tokens == 64
     assert load(folder, context_tokens=10**6).info.context_tokens == engine.info.context_tokens
+
+
+def test_a_pool_larger_than_memory_is_refused(folder: Path) -> None:
+    with pytest.raises(EngineError, match=r"no memory for a KV cache of \d+ tokens .*kv_tokens"):
+        load(folder, kv_tokens=10**12)
 
 
 @pytest.mark.parametrize(

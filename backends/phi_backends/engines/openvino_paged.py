@@ -86,12 +86,17 @@ class PagedEngine:
         # Keys may have rows for the scales behind those of the tokens, values have exactly one row a token.
         self.block_tokens: int = next(port.partial_shape[2].get_length() for port in caches if "value_cache" in port.any_name)
         self._blocks_total = _pool_blocks(core, info, caches, self.block_tokens, options)
-        self.free_blocks = list(range(self._blocks_total))
         context = None if info.device == "CPU" else core.get_default_context(info.device)
-        for port in caches:
-            shape = ov.Shape([self._blocks_total, *(port.partial_shape[axis].get_length() for axis in (1, 2, 3))])
-            tensor = ov.Tensor(port.element_type, shape) if context is None else context.create_tensor(port.element_type, shape, {})
-            self._request.set_tensor(port.any_name, tensor)
+        try:
+            for port in caches:
+                shape = ov.Shape([self._blocks_total, *(port.partial_shape[axis].get_length() for axis in (1, 2, 3))])
+                tensor = ov.Tensor(port.element_type, shape) if context is None else context.create_tensor(port.element_type, shape, {})
+                self._request.set_tensor(port.any_name, tensor)
+        except RuntimeError as error:
+            raise EngineError(
+                f"There is no memory for a KV cache of {self.kv_tokens} tokens ({what_it_says(error)}). Lower the engine option kv_tokens."
+            ) from error
+        self.free_blocks = list(range(self._blocks_total))
 
     @property
     def kv_tokens(self) -> int:
