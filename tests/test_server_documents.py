@@ -30,9 +30,8 @@ def test_lines_are_the_text_cut_at_lsp_line_ends_only(text: str) -> None:
     lines = split_lines(text)
     assert "".join(lines) == text
     assert all(line.rstrip("\r\n").count("\n") + line.rstrip("\r\n").count("\r") == 0 for line in lines)
-    assert len(lines) == len([line for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n")][:-1]) + (
-        text[-1:] not in ("", "\r", "\n")
-    )
+    line_feeds = text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n")
+    assert len(lines) == (line_feeds.count("\n") + 1 if text else 0)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import anyio
 from lsprotocol import types
+from pygls.exceptions import JsonRpcInvalidParams
 
 from phi_backends.errors import BadInput
 from phi_prompts.tasks import Diagnostic, TaskName, has_template

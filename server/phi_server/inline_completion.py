@@ -128,9 +128,13 @@ def ask(snapshot: Snapshot, position: Position, loaded: Loaded) -> tuple[tasks.Q
 
 def is_complete(text: str, site: Site) -> bool:
     """Whether more text would be cut away again: the block has ended, or the next lines of the document have begun."""
+    lines, newline, last = text.rpartition("\n")
     if site.max_lines == 1:
-        return "\n" in text.lstrip("\n")
-    return cut_block(text, site) != text or cut_next_lines(text, site) != text
+        return bool(newline)
+    known = text if last.strip() else lines  # blanks alone do not tell yet how deep the line will be
+    if lines.strip() and len(lines.lstrip("\n").split("\n")) >= site.max_lines:
+        return True
+    return cut_block(known, site) != known or cut_next_lines(lines, site) != lines
 
 
 async def inline_completion(session: Session, params: types.InlineCompletionParams) -> types.InlineCompletionList | None:
