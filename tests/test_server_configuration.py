@@ -88,9 +88,9 @@ async def test_unknown_settings_are_refused_by_name_and_the_rest_is_in_force() -
         assert "max_answer_tokens" in message["message"]
         changed = {**echo("x = new"), "nonsense": {"a": [1]}, "debounce_ms": "soon"}
         await client.notify("workspace/didChangeConfiguration", {"settings": {"phi-ls": changed}})
-        messages = sorted([(await client.notification("window/showMessage"))["message"] for _ in range(2)])
-        assert 'There is no setting "phi-ls.nonsense"' in messages[0]
-        assert "phi-ls.debounce_ms must be a whole number" in messages[1]
+        messages = [(await client.notification("window/showMessage"))["message"] for _ in range(2)]
+        assert any('There is no setting "phi-ls.nonsense"' in message for message in messages)
+        assert any("phi-ls.debounce_ms must be a whole number" in message for message in messages)
         await state(client, "ready")
         await client.open(URI, "x = ")
         assert await suggestion(client) == "new"
