@@ -10,7 +10,8 @@ from phi_prompts.chat import UnknownChatFormat, detect
 
 EMBEDDED = "embedded"
 """The name of the model that ships with phi-ls."""
-_EMBEDDED_FOLDER = Path(__file__).parent / "models" / "phi-ls-nano"
+EMBEDDED_FOLDER = Path(__file__).parent / "models" / "phi-ls-nano"
+"""Its folder; a checkout without it still has the echo engine."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class ModelFolder:
 
 def find(model: str) -> ModelFolder:
     """The model of that name or path. Raises ModelError when there is none, or when it is no model folder."""
-    path = _EMBEDDED_FOLDER if model == EMBEDDED else Path(model).expanduser().absolute()
+    path = EMBEDDED_FOLDER if model == EMBEDDED else Path(model).expanduser().absolute()
     if not path.is_dir():
         raise ModelError(f'There is no model folder "{model}". Give the path of one, or "{EMBEDDED}" for the model that ships with phi-ls.')
     config = _json(path / "config.json")

@@ -243,8 +243,8 @@ def _read(file: Path) -> Snapshot:
 
 def _position(snapshot: Snapshot, line: int, character: int) -> Position:
     """A position given from 1. Raises BadInput when it is not in the file."""
-    if not 1 <= line <= len(snapshot.lines):
-        raise BadInput(f"There is no line {line}: the file has {len(snapshot.lines)}. Lines are counted from 1.")
+    if not 1 <= line <= snapshot.last_line + 1:
+        raise BadInput(f"There is no line {line}: the file has {snapshot.last_line + 1}. Lines are counted from 1.")
     length = len(snapshot.line(line - 1))
     if not 1 <= character <= length + 1:
         raise BadInput(f"Line {line} has no character {character}: it ends at {length + 1}. Characters are counted from 1.")
