@@ -6,7 +6,7 @@ Handlers are `async`.
 
 | stock pygls 2.1.1                                                | here                                                            |
 | ---------------------------------------------------------------- | --------------------------------------------------------------- |
-| form feed, U+2028, U+0085, \\x1c are lines: edits go astray       | \\r\\n, \\r and \\n only (text_sync.split_lines, Document)         |
+| form feed, U+2028, U+0085, \\x1c are lines: edits go astray       | \\r\\n, \\r and \\n only (text_sync.Document)                      |
 | positions behind a line's end land before or inside its break    | at the line's end (text_sync.Codec)                             |
 | invalid JSON, batches, ids and params get no answer              | -32700, -32600, -32602 (PhiProtocol.receive)                    |
 | trigger kinds 0/1 of vscode-languageclient 9: no answer          | shifted to 1/2 for such a client (_mend_trigger_kind)           |
@@ -19,7 +19,7 @@ Handlers are `async`.
 | `exit` without `shutdown` returns 0                              | 1 (lsp_exit)                                                    |
 | `processId` is not watched                                       | looked at every second (PhiLanguageServer.watch)                |
 | EOF waits for threads, SIGTERM cleans nothing up                 | `on_exit` runs, the process ends within EXIT_WITHIN_S (serve)   |
-| error `data` holds tracebacks, the log whole messages            | neither holds the user's code (_send_response)                  |
+| error `data` holds tracebacks, the log whole messages            | neither holds the user's code (_response_error)                 |
 | `$/cancelRequest` leaves a command running                       | cancels it (lsp_workspace__execute_command)                     |
 | progress tokens and the futures of notifications are kept        | forgotten at their end (_Progress, _execute_handler)            |
 """
@@ -29,6 +29,7 @@ import contextvars
 import inspect
 import json
 import logging
+import traceback
 from collections.abc import Awaitable, Callable, Generator
 from typing import Any, BinaryIO
 
@@ -74,7 +75,8 @@ class PhiProtocol(LanguageServerProtocol):
         super().__init__(server, converter)
         self.progress = _Progress(self)
         self._documents: Documents | None = None
-        self._initialized = False
+        self._begun: set[str] = set()
+        """Of `initialize` and `initialized`, those that came."""
         self._trigger_kinds_from_0 = False
 
     @property
@@ -115,7 +117,9 @@ class PhiProtocol(LanguageServerProtocol):
             else:
                 logger.warning("Ignoring a notification: %s", error.message)
         except Exception as error:
-            logger.exception("A message could not be handled.", exc_info=error.with_traceback(error.__traceback__))
+            answer = _response_error(error)
+            if msg_id is not None:
+                self._send_response(msg_id, error=answer)
 
     def _accept(self, message: dict[str, Any], msg_id: MessageId | None) -> None:
         """Hands a request or notification to its handler. Raises JsonRpcException when it must be refused."""
@@ -128,10 +132,10 @@ class PhiProtocol(LanguageServerProtocol):
         if method != types.EXIT:
             if self._shutdown:
                 raise JsonRpcInvalidRequest("The server was shut down: only `exit` is left.")
-            if not self._initialized and method != types.INITIALIZE:
+            if types.INITIALIZE not in self._begun and method != types.INITIALIZE:
                 raise JsonRpcServerNotInitialized("`initialize` comes first.")
-            if self._initialized and method == types.INITIALIZE:
-                raise JsonRpcInvalidRequest("`initialize` comes once.")
+            if method in self._begun:
+                raise JsonRpcInvalidRequest(f"`{method}` comes once.")
         if method not in self.fm.builtin_features and method not in self.fm.features and method != types.CANCEL_REQUEST:
             if is_request:
                 raise JsonRpcMethodNotFound(f"This server has no {method}.")
@@ -139,7 +143,8 @@ class PhiProtocol(LanguageServerProtocol):
         if method == types.TEXT_DOCUMENT_INLINE_COMPLETION:
             self._mend_trigger_kind(message.get("params"))
         params = self._structure(message.get("params"), params_type, is_known=message_type is not None)
-        self._initialized |= method == types.INITIALIZE
+        if method in (types.INITIALIZE, types.INITIALIZED):
+            self._begun.add(method)
         context = contextvars.copy_context()
         if msg_id is None:
             context.run(self._handle_notification, method, params)
@@ -194,20 +199,27 @@ class PhiProtocol(LanguageServerProtocol):
         if (future := self._request_futures.get(msg_id)) is not None:
             future.add_done_callback(lambda _: self._request_futures.pop(msg_id, None))
 
-    def _send_handler_result(self, future: Any, *, msg_id: MessageId) -> None:
-        error = None if future.cancelled() else future.exception()
-        if isinstance(error, PhiError):
-            self._request_futures.pop(msg_id, None)
-            self._refuse(msg_id, types.LSPErrorCodes.RequestFailed, str(error))
+    def _run_generator(self, future: Any, *, gen: Any, result_future: Any) -> None:
+        if future is not None and future.cancelled():
+            result_future.cancel()
         else:
-            super()._send_handler_result(future, msg_id=msg_id)
+            super()._run_generator(future, gen=gen, result_future=result_future)
+
+    def _send_handler_result(self, future: Any, *, msg_id: MessageId) -> None:
+        self._request_futures.pop(msg_id, None)
+        try:
+            if future.cancelled():
+                self._refuse(msg_id, types.LSPErrorCodes.RequestCancelled, "Cancelled.")
+            else:
+                self._send_response(msg_id, future.result())
+        except Exception as error:
+            self._send_response(msg_id, error=_response_error(error))
 
     def _check_handler_result(self, future: Any) -> None:
-        error = None if future.cancelled() else future.exception()
-        if isinstance(error, PhiError):
-            self._server.window_show_message(types.ShowMessageParams(types.MessageType.Error, str(error)))
-        else:
-            super()._check_handler_result(future)
+        if not future.cancelled() and isinstance(error := future.exception(), Exception):
+            message = _response_error(error)
+            if message.code == types.LSPErrorCodes.RequestFailed:
+                self._server.window_show_message(types.ShowMessageParams(types.MessageType.Error, message.message))
 
     def cancel_requests(self) -> list["asyncio.Task[Any]"]:
         """Cancels all handlers but the one that calls. Returns what to wait for."""
@@ -260,9 +272,7 @@ class PhiProtocol(LanguageServerProtocol):
             super()._send_response(msg_id, result)
         elif error is not None:
             fields: dict[str, Any] = {"code": int(error.code), "message": str(error.message)}
-            if isinstance(error.data, dict) and "traceback" in error.data:
-                fields["message"] = f"The server failed ({error.message.split(':')[0]}); its log says where."
-            elif error.data is not None:
+            if error.data is not None and error.code != types.ErrorCodes.InternalError:
                 fields["data"] = error.data
             self._send_data({"jsonrpc": "2.0", "id": msg_id, "error": fields})
 
@@ -271,6 +281,19 @@ class PhiProtocol(LanguageServerProtocol):
         body = json.dumps(data, default=self._serialize_message, separators=(",", ":")).encode()
         if self.writer is not None:
             self.writer.write(b"Content-Length: %d\r\n\r\n%b" % (len(body), body))
+
+
+def _response_error(error: Exception) -> types.ResponseError:
+    """What the client is told. What nobody expected is logged: its type and place, but not its text, which may be the user's code."""
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    if isinstance(error, JsonRpcException):
+        return error.to_response_error()
+    if isinstance(error, PhiError):
+        return types.ResponseError(types.LSPErrorCodes.RequestFailed, str(error))
+    name = type(error).__name__
+    logger.error("%s, raised in\n%s", name, "".join(traceback.format_tb(error.__traceback__)))
+    return types.ResponseError(types.ErrorCodes.InternalError, f"The server failed ({name}); its log says where.")
 
 
 def _is_languageclient_9(capabilities: types.ClientCapabilities) -> bool:
@@ -302,10 +325,8 @@ class PhiLanguageServer(LanguageServer):
         return self.protocol.workspace
 
     def report_server_error(self, error: Exception, source: Any) -> None:
-        """Logs what failed and where, without the error's text, which may hold the user's code. No toast."""
-        data = getattr(error, "data", None)
-        trace = "".join(data["traceback"]) if isinstance(data, dict) and "traceback" in data else ""
-        logger.error("%s: %s\n%s", source.__name__, str(error).split(":")[0], trace)
+        """No toast: the text may be the user's code."""
+        logger.error("%s: %s", source.__name__, type(error).__name__)
 
     def stop(self, code: int) -> None:
         """Lets `serve` end and return `code`; the first call counts."""
