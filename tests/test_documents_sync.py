@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from lsp_client import LspClient
 from lsprotocol import types
@@ -87,6 +87,7 @@ def positions() -> st.SearchStrategy[tuple[int, int]]:
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_random_edits(encoding: Encoding) -> None:
+    @settings(deadline=None)
     @given(texts(encoding), st.lists(st.tuples(positions(), positions(), texts(encoding)), max_size=8))
     @example("a\r", [((1, 0), (1, 0), "\nb")])
     @example("a\r\nb", [((0, 1), (0, 9), "\r"), ((1, 0), (1, 0), "\n")])

@@ -1,7 +1,9 @@
 """The real server in a real process with the echo engine: what six editors say, what an editor recorded, and what nobody should send."""
 
 import json
+import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -147,3 +149,31 @@ async def test_every_message_is_survived_and_every_request_answered(initialized:
             await client.notify("exit")
             assert await client.wait() == 0
         assert "Traceback" not in client.stderr
+
+
+@pytest.mark.parametrize("way", ["exit", "end of stdin", "SIGTERM", "SIGKILL"])
+async def test_the_engine_process_ends_with_the_server(way: str) -> None:
+    """It inherits stderr, whose end `wait` waits for. It is busy when the end comes."""
+    if way.startswith("SIG") and sys.platform == "win32":
+        pytest.skip("on Windows a process cannot be sent signals")
+    slow = ["--engine-option", "ms_per_token=50", "--engine-option", f"reply={'x' * 1000}"]
+    async with await LspClient.start([*SERVER, *slow]) as client:
+        await ready(client)
+        await client.open("file:///a.py", "x = 1\n")
+        here = {"textDocument": {"uri": "file:///a.py"}, "position": {"line": 1, "character": 0}, "context": {"triggerKind": 1}}
+        asked = await client.ask("textDocument/inlineCompletion", here)
+        if way == "exit":
+            await client.request("shutdown")
+        began = time.monotonic()
+        if way == "exit":
+            await client.notify("exit")
+        elif way == "end of stdin":
+            assert client.process.stdin is not None
+            client.process.stdin.close()
+        else:
+            client.process.send_signal(getattr(signal, way))
+        code = await client.wait()
+        assert time.monotonic() - began < 2  # 0.5 s, on a machine that does nothing else
+        assert code == {"exit": 0, "end of stdin": 1, "SIGTERM": 128 + signal.SIGTERM, "SIGKILL": -9}[way]
+        with pytest.raises((LspError, EOFError)):
+            await asked

@@ -31,7 +31,7 @@ import json
 import logging
 import traceback
 from collections.abc import Awaitable, Callable, Generator
-from typing import Any, BinaryIO
+from typing import Any
 
 import anyio
 import cattrs
@@ -87,6 +87,7 @@ class PhiProtocol(LanguageServerProtocol):
 
     @property
     def exit_code(self) -> int:
+        """Of a process that ended now."""
         return 0 if self._shutdown else 1
 
     # From the client
@@ -136,6 +137,8 @@ class PhiProtocol(LanguageServerProtocol):
                 raise JsonRpcServerNotInitialized("`initialize` comes first.")
             if method in self._begun:
                 raise JsonRpcInvalidRequest(f"`{method}` comes once.")
+            if msg_id in self._request_futures:
+                raise JsonRpcInvalidRequest("The request of that id is not answered yet.")
         if method not in self.fm.builtin_features and method not in self.fm.features and method != types.CANCEL_REQUEST:
             if is_request:
                 raise JsonRpcMethodNotFound(f"This server has no {method}.")
@@ -217,9 +220,11 @@ class PhiProtocol(LanguageServerProtocol):
 
     def _check_handler_result(self, future: Any) -> None:
         if not future.cancelled() and isinstance(error := future.exception(), Exception):
-            message = _response_error(error)
-            if message.code == types.LSPErrorCodes.RequestFailed:
-                self._server.window_show_message(types.ShowMessageParams(types.MessageType.Error, message.message))
+            answer = _response_error(error)
+            if answer.code == types.LSPErrorCodes.RequestFailed:
+                self._server.window_show_message(types.ShowMessageParams(types.MessageType.Error, answer.message))
+            else:
+                logger.warning("A notification failed: %s", answer.message)
 
     def cancel_requests(self) -> list["asyncio.Task[Any]"]:
         """Cancels all handlers but the one that calls. Returns what to wait for."""
@@ -278,7 +283,7 @@ class PhiProtocol(LanguageServerProtocol):
 
     def _send_data(self, data: Any) -> None:
         """Unlike stock pygls it raises when `data` is no JSON: the request is then answered with an error."""
-        body = json.dumps(data, default=self._serialize_message, separators=(",", ":")).encode()
+        body = json.dumps(data, default=self._serialize_message, allow_nan=False, separators=(",", ":")).encode()
         if self.writer is not None:
             self.writer.write(b"Content-Length: %d\r\n\r\n%b" % (len(body), body))
 
@@ -353,10 +358,12 @@ class PhiLanguageServer(LanguageServer):
         self.protocol.set_writer(writer)
 
         async def pump() -> None:
-            while (message := await messages.get()) is not None:
-                self.protocol.receive(message)
-                await asyncio.sleep(0)  # a handler begins, and looks at its document, before the next message changes that
-            self.stop(self.protocol.exit_code)
+            try:
+                while (message := await messages.get()) is not None:
+                    self.protocol.receive(message)
+                    await asyncio.sleep(0)  # a handler begins, and looks at its document, before the next message changes that
+            finally:
+                self.stop(self.protocol.exit_code)
 
         pumping = asyncio.create_task(pump())
         try:
@@ -368,6 +375,7 @@ class PhiLanguageServer(LanguageServer):
                 self._watcher.cancel()
 
     async def close(self) -> None:
+        """Cancels what runs and awaits `on_exit`, neither for long."""
         with anyio.move_on_after(0.1, shield=True):
             if tasks := self.protocol.cancel_requests():
                 await asyncio.wait(tasks)
@@ -379,28 +387,26 @@ class PhiLanguageServer(LanguageServer):
                     logger.exception("Cleaning up failed.")
 
 
-async def serve(server: PhiLanguageServer, stdin: BinaryIO | None = None, stdout: BinaryIO | None = None) -> int:
-    """Serves one client until `exit`, the end of stdin, a signal or the client's death. Returns the exit code.
+async def serve(server: PhiLanguageServer) -> int:
+    """Serves one client on stdin and stdout until `exit`, the end of stdin, a signal or the client's death. Returns the exit code.
 
-    Without `stdin` and `stdout` it takes those of the process, which then ends within EXIT_WITHIN_S after the last message, even
-    if threads still run. To be called as `sys.exit(asyncio.run(…))`.
+    It takes over the process, which ends within EXIT_WITHIN_S after the last message even if threads still run. To be called as
+    `sys.exit(asyncio.run(…))`.
     """
-    owns_process = stdin is None or stdout is None
-    source, sink = take_over_stdio() if stdin is None or stdout is None else (stdin.fileno(), stdout.fileno())
+    stdin, stdout = take_over_stdio()
     messages = asyncio.Queue[bytes | Unreadable | None]()
-    writer = Writer(sink)
+    writer = Writer(stdout)
     writer.ended.add_done_callback(lambda _: server.stop(1))  # nobody reads any more
-    read_messages(source, messages.put_nowait)
+    read_messages(stdin, messages.put_nowait)
     code = 1
     try:
         code = await server.run(messages, writer)
     finally:
-        if owns_process:
-            end_process_within(EXIT_WITHIN_S, code)
+        end_process_within(EXIT_WITHIN_S, code)
         await server.close()
         writer.close()
         with anyio.move_on_after(0.1, shield=True):
-            await writer.ended
+            await asyncio.wait([writer.ended])
     return code
 
 
@@ -422,11 +428,13 @@ async def serve_tcp(server: PhiLanguageServer, port: int, on_listening: Callable
 
     async def read() -> None:
         framing = Framing()
-        while data := await reader.read(65536):
-            for message in framing.feed(data):
-                # A web page can post to this port: unlike on stdio, nothing is forgiven.
-                messages.put_nowait(None if isinstance(message, Unreadable) else message)
-        messages.put_nowait(None)
+        try:
+            while data := await reader.read(65536):
+                for message in framing.feed(data):
+                    # A web page can post to this port: unlike on stdio, nothing is forgiven.
+                    messages.put_nowait(None if isinstance(message, Unreadable) else message)
+        finally:
+            messages.put_nowait(None)
 
     reading = asyncio.create_task(read())
     try:
