@@ -58,8 +58,9 @@ def test_code_is_not_taken_for_prose() -> None:
     assert cut_prose("a\nThis code", site(language_id="markdown")) == "a\nThis code"
 
 
-def test_a_loop_is_kept_once() -> None:
-    assert cut_loops("x = " + "foo, " * 9, HERE) == "x = foo, "
+def test_a_loop_goes_with_its_line() -> None:
+    assert cut_loops("y\nx = " + "foo, " * 9, HERE) == "y"
+    assert cut_loops("x = " + "foo, " * 9, HERE) == ""
     assert cut_loops("foo, foo, foo", HERE) == "foo, foo, foo"
     assert cut_loops(" " * 40, HERE) == " " * 40
 

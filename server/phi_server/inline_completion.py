@@ -22,7 +22,7 @@ from phi_prompts.chat import FORMATS
 from phi_server.context import CHARACTERS_PER_TOKEN, lines_above, lines_below
 from phi_server.documents import Position, Range, Snapshot
 from phi_server.gate import reason_for_silence
-from phi_server.postprocess import Site, clean, cut_block, cut_next_lines, opens_block
+from phi_server.postprocess import Site, clean, cut_block, cut_next_lines, opens_block, without_last_line
 from phi_server.settings import Settings
 
 if TYPE_CHECKING:  # a third of a second of start-up, which the command line does not need
@@ -76,6 +76,8 @@ async def complete(
             probability = None if probability is None or piece.probability is None else probability * piece.probability
             if is_complete(text, site):
                 break
+    if generation.done is not None and generation.done.reason == "length":
+        text = without_last_line(text)
     cleaned = clean(text, site)
     if cleaned is None:
         return None

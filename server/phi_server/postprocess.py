@@ -87,9 +87,9 @@ def cut_prose(text: str, site: Site) -> str:
 
 
 def cut_loops(text: str, site: Site) -> str:
-    """A piece that is repeated six times and more at the end is kept once; blanks may repeat."""
+    """A piece that is repeated six times and more at the end goes, with the line that it begins on; blanks may repeat."""
     match = _LOOP.search(text)
-    return text[: match.end(1)] if match and match[1].strip() else text
+    return without_last_line(text[: match.start()]) if match and match[1].strip() else text
 
 
 def cut_deep_indent(text: str, site: Site) -> str:
@@ -195,6 +195,11 @@ def same_indent_unit(text: str, site: Site) -> str:
 def is_noise(text: str) -> bool:
     """Nothing, or one or two marks that the editor types by itself."""
     return len(text.strip()) < 3 and not any(character.isalnum() for character in text)
+
+
+def without_last_line(text: str) -> str:
+    """For a last line that is known to be unfinished."""
+    return text.rpartition("\n")[0]
 
 
 def first_line(text: str) -> str:
