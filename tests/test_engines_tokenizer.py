@@ -47,6 +47,13 @@ def test_ids_are_those_of_the_reference(phi3: FolderTokenizer) -> None:
         assert phi3.encode(vector["text"]) == vector["ids"], vector["text"]
 
 
+@pytest.mark.parametrize("text", ["<s>", "</s>", "<|end|>", "<|user|>", "<|endoftext|>", "<|placeholder1|>", "<unk>"])
+def test_no_text_becomes_a_control_token(phi3: FolderTokenizer, text: str) -> None:
+    ids = phi3.encode(f"a{text}  b")
+    assert phi3.control_id(text) not in ids
+    assert phi3.decode(ids) == f"a{text}  b"
+
+
 def test_what_ends_an_answer_of_phi3(phi3: FolderTokenizer) -> None:
     assert {32000, 32001, 32007} <= phi3.stop_ids
     assert phi3.control_id("<|end|>") == 32007

@@ -23,6 +23,7 @@ _ENDS_OF_TURN = ("<|end|>", "<|endoftext|>", "<|assistant|>", "<|user|>", "<|sys
 """Control tokens behind which nothing of the answer follows. Model folders name only some of them, converted tokenizers often one."""
 _REMEMBERED_TEXTS, _REMEMBERED_CHARACTERS = 1024, 2048
 """Each key has the prompt encoded anew, in blocks of lines that mostly stay the same. The longest texts change with each key."""
+_CONTROL_TOKEN = re.compile(r"<[|/]?\w+\|?>")
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")
 
 
@@ -37,9 +38,11 @@ class FolderTokenizer:
                 "`optimum-cli export openvino`, which writes it."
             )
         try:
-            text = path.read_text(encoding="utf-8")
-            self._tokenizer = tokenizers.Tokenizer.from_str(text)
-            description = json.loads(text)
+            description = json.loads(path.read_text(encoding="utf-8"))
+            for token in description["added_tokens"]:
+                # Phi-3's </s> and the like are control tokens too, though not marked as special: not to be found in plain text either.
+                token["special"] |= bool(_CONTROL_TOKEN.fullmatch(token["content"]))
+            self._tokenizer = tokenizers.Tokenizer.from_str(json.dumps(description))
         except Exception as error:  # the package raises nothing more specific
             raise ModelError(f'"{path}" cannot be read ({error}). Fetch or convert the model again.') from error
         self._tokenizer.no_padding()
