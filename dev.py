@@ -45,9 +45,7 @@ def install(extras: str) -> bool:
         try:
             venv.create(VENV, with_pip=True)
         except (OSError, subprocess.CalledProcessError) as error:
-            print(
-                f"That failed ({error}). On Debian: apt install python3-venv; then delete .venv and try again.", file=sys.stderr
-            )
+            print(f"That failed ({error}). On Debian: apt install python3-venv; then delete .venv and try again.", file=sys.stderr)
             return False
     say(f"Installing phi-ls with [{extras}] into it (about 300 MB, most of it OpenVINO; once)")
     pip = (PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", ROOT / "constraints.txt")
@@ -62,15 +60,19 @@ def test(arguments: list[str]) -> int:
     """Every check, all of them even when one fails. Returns the number of those that failed."""
     if "--fast" in arguments:
         arguments = ["-m", "not slow", *(argument for argument in arguments if argument != "--fast")]
-    checks = [
-        (BIN / "ruff", "check", "."),
-        (BIN / "ruff", "format", "--check", "."),
-        (BIN / "mypy",),
-        (BIN / "lint-imports",),
-        (PYTHON, "-m", "pytest", *arguments),
-    ]
-    failed = [check for check in checks if run(*check)]
-    say("All checks passed" if not failed else "Failed: " + ", ".join(Path(check[0]).name + " " + " ".join(check[1:3]) for check in failed))
+    checks: dict[str, list[str | Path]] = {
+        "ruff check": [BIN / "ruff", "check", "."],
+        "ruff format": [BIN / "ruff", "format", "--check", "."],
+        "mypy": [BIN / "mypy"],
+        "import-linter": [BIN / "lint-imports"],
+        "pytest": [PYTHON, "-m", "pytest", *arguments],
+    }
+    failed = []
+    for name, command in checks.items():
+        say(name)
+        if run(*command):
+            failed.append(name)
+    say("Failed: " + ", ".join(failed) if failed else "All checks passed")
     return len(failed)
 
 
@@ -79,9 +81,7 @@ def say(text: str) -> None:
 
 
 def run(*command: str | Path) -> int:
-    """Runs it in the root of the repository, with its output on this terminal; shows it first, unless it is Python."""
-    if command[0] != PYTHON:
-        say(" ".join([Path(command[0]).name, *map(str, command[1:])]))
+    """Runs it in the root of the repository, with its output on this terminal. Returns its exit code."""
     return subprocess.run([str(part) for part in command], cwd=ROOT, check=False).returncode
 
 

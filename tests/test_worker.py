@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import anyio
 import pytest
@@ -258,7 +259,7 @@ def test_the_worker_never_imports_a_module_of_the_folder_it_is_started_in(tmp_pa
     assert worker.stdout is not None
     worker.stdin.write(messages)
     worker.stdin.flush()
-    received = []
+    received: list[Any] = []
     while not (received and isinstance(received[-1], Done)):
         received.append(decode(worker.stdout.readline()))
     assert "".join(message.text for message in received if isinstance(message, Text)) == "hi"
