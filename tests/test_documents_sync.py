@@ -3,6 +3,7 @@
 The model is a list of code units, edited by offsets: slow, and simple enough to be believed.
 """
 
+import json
 import random
 import sys
 from pathlib import Path
@@ -78,7 +79,8 @@ def change(edit: Edit) -> dict[str, Any]:
 
 def texts(encoding: Encoding) -> st.SearchStrategy[str]:
     halves = ("\ud83d", "\ude00") if encoding == "utf-16" else ()
-    return st.lists(st.sampled_from((*BREAKS, *NO_BREAKS, *CHARACTERS, *halves)), max_size=12).map("".join)
+    pieces = st.lists(st.sampled_from((*BREAKS, *NO_BREAKS, *CHARACTERS, *halves)), max_size=12)
+    return pieces.map(lambda parts: str(json.loads(json.dumps("".join(parts)))))  # in JSON, halves that meet are one character
 
 
 def positions() -> st.SearchStrategy[tuple[int, int]]:
