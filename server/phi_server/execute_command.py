@@ -78,7 +78,8 @@ async def _explain(session: Session, params: types.ExecuteCommandParams) -> dict
     first, last = lines.start.line + 1, lines.end.line + 1
     place = f"{snapshot.path}, " + (f"line {first}" if first == last else f"lines {first}–{last}")
     explained = explain(snapshot, lines, session.client, session.settings)
-    view = session.views.open(session.editor, f"Explanation of {snapshot.path.rpartition('/')[2]}")
+    streamed = asked.partial_result_token is not None
+    view = session.views.open(session.editor, f"Explanation of {snapshot.path.rpartition('/')[2]}", streamed=streamed)
     view.write(f"# {place}\n\n")
     text = ""
     try:
@@ -124,11 +125,11 @@ async def edit_for(session: Session, asked: Asked, token: types.ProgressToken | 
     except _MovedOn as error:
         session.show(str(error), _WARNING)
         return None
-    loaded = await session.client.loaded()
-    if not has_template(loaded.templates, task):
-        raise BadInput(f"{loaded.model} is too small a model for this. Choose a Phi-3 model in the setting phi-ls.model.")
     proposal = None
     async with progress(session.server, session.editor, ACTIONS[task].title, token) as shown:
+        loaded = await session.client.loaded()
+        if not has_template(loaded.templates, task):
+            raise BadInput(f"{loaded.model} is too small a model for this. Choose a Phi-3 model in the setting phi-ls.model.")
         proposal = await propose(
             task,
             snapshot,

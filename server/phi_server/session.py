@@ -6,7 +6,7 @@ Not here: documents, which the protocol keeps in step with the editor; this only
 import asyncio
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 from urllib.parse import unquote
@@ -70,7 +70,7 @@ class Session:
 
     def start_engine(self) -> None:
         """Starts the engine process that the settings ask for, in place of the one that runs."""
-        self.stop_engine()
+        before = self.stop_engine()
         tell = Reporter(self.server, self.settings).tell
 
         def on_status(status: EngineStatus) -> None:
@@ -79,22 +79,24 @@ class Session:
 
         client = self._client = Client(_load(self.settings), on_status)
         tell(client.status)
-        self._running = asyncio.create_task(self._run(client))
+        self._running = asyncio.create_task(self._run(client, before))
 
-    def stop_engine(self) -> None:
+    def stop_engine(self) -> "asyncio.Task[None] | None":
+        """Returns what ends when the engine process has."""
         self._client = None
         if self._running is not None:
             self._running.cancel()
+        return self._running
 
     async def close(self) -> None:
         """Ends the engine process."""
-        self.stop_engine()
-        if self._running is not None:
-            with suppress(asyncio.CancelledError):
-                await self._running
+        if (running := self.stop_engine()) is not None:
+            await asyncio.wait([running])
 
-    async def _run(self, client: Client) -> None:
+    async def _run(self, client: Client, before: "asyncio.Task[None] | None") -> None:
         try:
+            if before is not None:
+                await asyncio.wait([before])  # two models at a time may be more than the memory holds
             await client.run()
         except Exception as error:
             logger.exception("The engine's client failed.")
