@@ -4,6 +4,7 @@ The process may end at any moment, killed or crashed. That costs the running req
 """
 
 import asyncio
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ MAX_CRASHES = 3
 BACKOFF_S = (0.1, 0.5, 2.0)
 """Pauses before starting again, by the number of loads in a row that crashed."""
 MAX_LINE_BYTES = 1 << 26
+_NO_WINDOW: int = getattr(subprocess, "CREATE_NO_WINDOW", 0)
+"""On Windows, a program started by one without a console opens a console of its own."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,7 @@ class Client:
         """From start to end of one process. Returns whether it had a model loaded."""
         command = [self._python, "-P", "-m", "phi_backends.worker"]
         try:
-            process = await anyio.open_process(command, stderr=None, cwd=Path(sys.executable).anchor)
+            process = await anyio.open_process(command, stderr=None, cwd=Path(sys.executable).anchor, creationflags=_NO_WINDOW)
         except OSError as error:
             self._set(EngineStatus("off", f"The engine process could not be started ({error}). Check the interpreter {self._python}."))
             return False
