@@ -1,6 +1,7 @@
 """The command line, as a person or a script uses it: each test starts the real program."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,9 +14,9 @@ ECHO = ("--engine", "echo", "--engine-option", "reply=return total")
 embedded = pytest.mark.skipif(not EMBEDDED_FOLDER.is_dir(), reason="the embedded model is not in this checkout")
 
 
-def phi_ls(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
+def phi_ls(*arguments: str | Path, cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-P", "-m", "phi_server", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, encoding="utf-8", timeout=120, check=False)
+    return subprocess.run(command, capture_output=True, encoding="utf-8", timeout=120, check=False, cwd=cwd)
 
 
 @pytest.fixture
@@ -94,6 +95,14 @@ def test_a_device_that_is_not_there_is_refused_with_those_that_are(source: Path)
     assert done.returncode == 2
     assert "GPU.7" in done.stderr
     assert "CPU" in done.stderr
+
+
+@embedded
+def test_a_model_folder_may_be_given_relative_to_where_one_is(source: Path) -> None:
+    folder = os.path.relpath(EMBEDDED_FOLDER, source.parent)
+    done = phi_ls("complete", source, "--line", "3", "--character", "5", "--model", folder, "--json", cwd=source.parent)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["model"] == EMBEDDED_FOLDER.name
 
 
 def test_a_broken_model_folder_is_refused(source: Path, tmp_path: Path) -> None:

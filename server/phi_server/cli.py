@@ -90,6 +90,8 @@ def _parser() -> argparse.ArgumentParser:
 def settings_of(options: argparse.Namespace) -> Settings:
     """The settings that the options stand for. Raises BadInput."""
     values: dict[str, Any] = {key: getattr(options, key) for key in ("engine", "model", "device")}
+    if options.model and Path(options.model).exists():
+        values["model"] = str(Path(options.model).absolute())  # the engine process works in another folder
     values["engine_options"] = dict(_option(text) for text in options.engine_option)
     settings, problems = parse(values)
     if problems:
