@@ -99,23 +99,25 @@ async def test_other_editors_get_a_message_and_the_result() -> None:
         assert ANSWER in (await client.notification("window/showMessage"))["message"]
 
 
-async def test_partial_results_make_up_the_text() -> None:
-    async with server({}, reply=ANSWER) as client:
+async def test_partial_results_make_up_the_text_and_nothing_else_is_shown() -> None:
+    async with server(EVERYTHING, reply=ANSWER) as client:
         await client.open(URI, CODE)
         result = await (await ask(client, {**ALL, "partialResultToken": "mine"}))
         parts = [params["value"]["text"] for method, params in client.notifications if method == "$/progress" and params["token"] == "mine"]
         assert len(parts) > 1
         assert "".join(parts) == result["text"] == ANSWER
+        assert shown(client) == []
+        assert result["uri"] is None
 
 
 async def test_progress_on_the_clients_token_with_cancel_keeps_what_there_is() -> None:
     async with server(EVERYTHING, reply=LONG, ms_per_token=1) as client:
         await client.open(URI, CODE)
-        explaining = await ask(client, {**ALL, "partialResultToken": "part"}, workDoneToken="work")
+        explaining = await ask(client, workDoneToken="work")
         begin = await client.notification("$/progress", lambda params: params["token"] == "work")
         assert begin["value"]["kind"] == "begin"
         assert begin["value"]["title"] == "Explaining shop/shop.py, lines 1–2"
-        await client.notification("$/progress", lambda params: params["token"] == "part")
+        await client.notification("$/progress", lambda params: params["value"]["kind"] == "report")
         await client.notify("window/workDoneProgress/cancel", {"token": "work"})
         result = await explaining
         assert result["cancelled"] is True

@@ -4,6 +4,7 @@
 | workspace/textDocumentContent      | a virtual document, refreshed as text arrives                               |
 | window/showDocument                | a file in the cache folder, shown when it is complete                       |
 | neither                            | a message                                                                   |
+| asked for partial results          | whatever it makes of them                                                   |
 """
 
 import time
@@ -45,8 +46,11 @@ class Views:
         """What the virtual document holds now; a sentence when it is not known any more."""
         return self._texts.get(uri, "This answer is not kept any more. Ask again.\n")
 
-    def open(self, editor: Editor, name: str) -> "View":
-        """A new view. `name` is what the document is called, `Explanation of file.py`, without an ending."""
+    def open(self, editor: Editor, name: str, *, streamed: bool = False) -> "View":
+        """A new view. `name` is what the document is called, `Explanation of file.py`, without an ending; `streamed`: the editor shows
+        the text itself, from partial results."""
+        if streamed:
+            return _NoView(self._server)
         if not (editor.text_document_content and editor.show_document):
             return _FileView(self._server, name) if editor.show_document else View(self._server)
         uri = f"{SCHEME}:/{next(self._numbers)}/{quote(name)}.md"
@@ -71,6 +75,11 @@ class View:
     async def finish(self) -> None:
         """The text is complete, as far as it will ever be."""
         self._server.window_show_message(types.ShowMessageParams(types.MessageType.Info, self.text.strip()))
+
+
+class _NoView(View):
+    async def finish(self) -> None:
+        pass
 
 
 class _VirtualView(View):
