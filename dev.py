@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""The two commands of this repository, with nothing but Python 3.11 or newer and a package index:
+"""The commands of this repository, with nothing but Python 3.11 or newer and a package index:
 
     python3 dev.py demo          see it work: completions and an explanation by a local model
     python3 dev.py test          ruff, mypy --strict, import-linter and all tests (--fast leaves the slow ones out)
+    python3 dev.py editors       drive VS Code, Neovim, Emacs and Vim; fetches them into `.editors` (Debian and npm packages, 1.5 GB)
 
 Each makes `.venv` if needed and installs the pinned dependencies into it. Further arguments go to `phi-ls demo` or to pytest.
 """
@@ -18,7 +19,7 @@ ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
-EXTRAS = {"demo": "openvino", "test": "openvino,dev"}
+EXTRAS = {"demo": "openvino", "test": "openvino,dev", "editors": "openvino,dev"}
 
 
 def main() -> int:
@@ -31,6 +32,8 @@ def main() -> int:
         return 2
     if not install(EXTRAS[command]):
         return 2
+    if command == "editors":
+        return run(PYTHON, "-m", "pytest", "-m", "editors", "tests/editors", *arguments)
     return run(PYTHON, "-P", "-m", "phi_server", "demo", *arguments) if command == "demo" else test(arguments)
 
 

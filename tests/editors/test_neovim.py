@@ -1,0 +1,233 @@
+"""Neovim 0.12, headless, driven through its own remote control: keys go in, and what the user would see is looked at."""
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from editors.conftest import CLIENTS, SERVER, available, children, echo, to_lua, until
+from editors.install import debian, program
+
+LONG = "It adds an item. " * 400
+INIT = """
+vim.opt.runtimepath:append({parsers})
+vim.opt.runtimepath:prepend({client})
+vim.lsp.config('phi-ls', {{ cmd = {command}, settings = {{ ['phi-ls'] = {settings} }} }})
+vim.keymap.set('i', '<Tab>', function()
+  return vim.lsp.inline_completion.get() and '' or '<Tab>'
+end, {{ expr = true }})
+notes = {{}}
+vim.notify = function(text) table.insert(notes, text) end
+"""
+GHOST = """(function()
+  local text = ''
+  local space = vim.api.nvim_get_namespaces()['nvim.lsp.inline_completion']
+  for _, mark in ipairs(vim.api.nvim_buf_get_extmarks(0, space, 0, -1, { details = true })) do
+    text = text .. (mark[4].virt_text or {{''}})[1][1]
+  end
+  return text
+end)()"""
+FLOAT = """(function()
+  for _, window in ipairs(vim.api.nvim_list_wins()) do
+    if vim.api.nvim_win_get_config(window).relative ~= '' then
+      return table.concat(vim.api.nvim_buf_get_lines(vim.api.nvim_win_get_buf(window), 0, -1, false), '\\n')
+    end
+  end
+  return ''
+end)()"""
+
+
+class Neovim:
+    def __init__(self, program: list[str], socket: Path, env: dict[str, str], process: int) -> None:
+        self._remote = [*program, "--headless", "--clean", "--server", str(socket)]
+        self._env = env
+        self.process = process
+
+    def keys(self, keys: str) -> None:
+        subprocess.run([*self._remote, "--remote-send", keys], env=self._env, check=True, capture_output=True, timeout=60)
+
+    def lua(self, expression: str) -> Any:
+        """The value of a Lua expression."""
+        asked = f"luaeval({json.dumps(f'vim.json.encode({expression})')})"
+        answer = subprocess.run(
+            [*self._remote, "--remote-expr", asked], env=self._env, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert answer.returncode == 0, answer.stderr
+        return json.loads(answer.stdout or answer.stderr)
+
+    def until(self, expression: str, what: str) -> Any:
+        return until(lambda: self.lua(expression), what, self.said)
+
+    def ready(self) -> None:
+        self.until("(require('phi-ls').status or {}).state == 'ready'", "an engine that is ready")
+
+    def said(self) -> str:
+        return f"Neovim's messages: {self.lua('vim.fn.execute([[messages]])')!r}, {self.lua('notes')}"
+
+    def lines(self) -> list[str]:
+        lines: list[str] = self.lua("vim.api.nvim_buf_get_lines(0, 0, -1, false)")
+        return lines
+
+    def descendant(self, part: str) -> int:
+        """The process below the editor whose command line holds `part`."""
+        found: int = until(lambda: next((pid for pid, line in children(self.process).items() if part in line), 0), f"a process with {part}")
+        return found
+
+
+Start = Callable[..., Neovim]
+
+
+@pytest.fixture
+def start(folder: Path, home: dict[str, str], record_property: Callable[[str, object], None]) -> Iterator[Start]:
+    """Starts Neovim with the settings given, in the sample file."""
+    binary = program(available("Neovim", lambda: debian("neovim", "neovim", suite="sid")), "usr/bin/nvim")
+    root = Path(binary[-1]).parents[2]
+    env = {**home, "VIMRUNTIME": str(root / "usr/share/nvim/runtime")}
+    version = subprocess.run([*binary, "--version"], env=env, capture_output=True, text=True, check=True).stdout.split("\n")[0]
+    record_property("editor", version.replace("NVIM v", "Neovim "))
+    running = []
+
+    def run(settings: dict[str, Any], command: list[str] = SERVER) -> Neovim:
+        init, socket = folder.parent / "init.lua", folder.parent / "socket"
+        values = {"parsers": str(root / "usr/lib/nvim"), "client": str(CLIENTS / "neovim"), "command": command, "settings": settings}
+        init.write_text(INIT.format(**{name: to_lua(value) for name, value in values.items()}))
+        starting = [*binary, "--headless", "--listen", str(socket), "--clean", "-u", str(init), str(folder / "inventory.py")]
+        process = subprocess.Popen(starting, env=env, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        running.append(process)
+        until(socket.exists, "Neovim's socket")
+        return Neovim(binary, socket, env, process.pid)
+
+    yield run
+    for process in running:
+        process.terminate()
+        process.wait(30)
+
+
+@contextmanager
+def without_errors(neovim: Neovim) -> Iterator[None]:
+    """Nothing in the block may make Neovim show an error."""
+    yield
+    assert neovim.lua("vim.v.errmsg") == "", neovim.said()
+
+
+def test_ghost_text_of_the_embedded_model_is_shown_and_accepted(start: Start, embedded: dict[str, Any]) -> None:
+    neovim = start(embedded)
+    with without_errors(neovim):
+        neovim.ready()
+        assert neovim.lua("require('phi-ls').statusline()") == "phi-ls-nano on CPU"
+        neovim.keys("Go    def remove(self, name: str) -> None:<CR>if name not in self.")
+        ghost = neovim.until(GHOST, "ghost text")
+        before = neovim.lines()[-1]
+        neovim.keys("<Tab>")
+        neovim.until(f"vim.api.nvim_buf_get_lines(0, -2, -1, false)[1]:sub({len(before) + 1}) ~= ''", "the accepted text")
+        assert neovim.lines()[-1].startswith(before + ghost.split("\n")[0])
+        neovim.keys("<Esc>:Phi status<CR>")
+        neovim.until("#notes > 0", "the status")
+        assert "phi-ls-nano" in neovim.lua("notes[1]")
+        assert neovim.lua("notes[1]").endswith("1 accepted.")
+
+
+def test_one_word_of_a_suggestion_is_accepted(start: Start) -> None:
+    neovim = start(echo("price + tax"))
+    with without_errors(neovim):
+        neovim.ready()
+        neovim.keys("Gototal = ")
+        neovim.until(f"{GHOST} == 'price + tax'", "ghost text")
+        neovim.lua("require('phi-ls').accept_word()")
+        neovim.until("vim.trim(vim.fn.getline('$')) == 'total = price'", "one word")
+
+
+def test_pause_and_resume(start: Start) -> None:
+    neovim = start(echo("price + tax"))
+    with without_errors(neovim):
+        neovim.ready()
+        neovim.keys(":Phi pause<CR>")
+        neovim.until("vim.lsp.inline_completion.is_enabled({ bufnr = 0 }) == false", "the pause")
+        assert neovim.lua("require('phi-ls').statusline()").endswith("(paused)")
+        neovim.keys(":Phi resume<CR>")
+        neovim.until("vim.lsp.inline_completion.is_enabled({ bufnr = 0 })", "its end")
+        neovim.keys("Gototal = ")
+        neovim.until(f"{GHOST} == 'price + tax'", "ghost text")
+
+
+def test_an_explanation_streams_into_a_window_and_closing_it_stops_the_model(start: Start) -> None:
+    neovim = start(echo(LONG, ms_per_token=2))
+    with without_errors(neovim):
+        neovim.ready()
+        neovim.keys("/def add<CR>V3j:Phi explain<CR>")
+        first = neovim.until(FLOAT, "the beginning of an explanation")
+        neovim.until(f"#{FLOAT} > {len(first)}", "more of it")
+        neovim.keys("q")
+        neovim.until("vim.tbl_isempty(vim.lsp.get_clients({ name = 'phi-ls' })[1].requests)", "an engine without work")
+        assert neovim.lua(FLOAT) == ""
+
+
+def test_the_code_action_explains_in_the_same_window(start: Start, embedded: dict[str, Any]) -> None:
+    neovim = start(embedded)
+    with without_errors(neovim):
+        neovim.ready()
+        neovim.keys("/def add<CR>")
+        neovim.keys(":lua vim.lsp.buf.code_action({ apply = true, context = { only = { 'refactor.explain' }, diagnostics = {} } })<CR>")
+        neovim.until(f"{FLOAT}:find('A guess by phi%-ls%-nano') ~= nil", "the explanation")
+        assert "`add`" in neovim.lua(FLOAT)
+
+
+def test_a_docstring_is_written(start: Start, embedded: dict[str, Any]) -> None:
+    neovim = start(embedded)
+    with without_errors(neovim):
+        neovim.ready()
+        neovim.keys("/def add<CR>")
+        neovim.keys(
+            ":lua vim.lsp.buf.code_action({ apply = true, context = { only = { 'refactor.rewrite.docstring' }, diagnostics = {} } })<CR>"
+        )
+        neovim.until("vim.bo.modified", "the edit")
+        header = next(number for number, line in enumerate(neovim.lines()) if "def add" in line)
+        assert neovim.lines()[header + 1].strip().startswith('"""')
+
+
+def test_the_engine_process_may_die(start: Start) -> None:
+    neovim = start(echo("price + tax"))
+    with without_errors(neovim):
+        neovim.ready()
+        engine = neovim.descendant("phi_backends.worker")
+        os.kill(engine, signal.SIGKILL)
+        until(lambda: engine not in children(neovim.process), "its end")
+        neovim.until("require('phi-ls').status.state ~= 'ready'", "the news of it")
+        neovim.ready()
+        neovim.keys("Gototal = ")
+        neovim.until(f"{GHOST} == 'price + tax'", "ghost text")
+
+
+def test_the_server_may_die(start: Start) -> None:
+    neovim = start(echo("price + tax"))
+    with without_errors(neovim):
+        neovim.ready()
+        os.kill(neovim.descendant("phi_server"), signal.SIGKILL)
+        neovim.until("#notes > 0", "a message")
+        (note,) = neovim.lua("notes")
+        assert note.startswith("Client phi-ls quit with exit code 0 and signal 9.")
+        neovim.keys(":edit<CR>")
+        neovim.ready()
+        neovim.keys("Gototal = ")
+        neovim.until(f"{GHOST} == 'price + tax'", "ghost text")
+
+
+def test_a_model_that_is_not_there_is_one_message(start: Start) -> None:
+    neovim = start({"model": "/no/such/folder"})
+    neovim.until("(require('phi-ls').status or {}).state == 'off'", "the news")
+    neovim.keys("Gototal = <Esc>")
+    neovim.until("vim.fn.mode() == 'n' and #notes > 0", "a message")
+    assert (neovim.lua("vim.fn.execute('messages')") + "\n".join(neovim.lua("notes"))).count("There is no model folder") == 1
+
+
+def test_a_program_that_is_not_there_is_one_message(start: Start) -> None:
+    neovim = start({}, command=["no-such-program"])
+    with without_errors(neovim):
+        (note,) = neovim.until("#notes > 0 and notes", "a message")
+        assert 'there is no program "no-such-program"' in note
+        assert neovim.lua("#vim.lsp.get_clients()") == 0
