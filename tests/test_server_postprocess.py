@@ -159,7 +159,7 @@ def test_noise(text: str) -> None:
         ("0])", "])", 2),
         ("x;", ";", 1),
         ("it's)", ")", 1),
-        ("x)", " )", 0),
+        ("x)", " )", 2),
     ],
 )
 def test_closers_that_the_text_brings_are_overwritten(text: str, rest: str, count: int) -> None:

@@ -21,9 +21,11 @@ from phi_prompts import tasks
 from phi_prompts.chat import FORMATS
 from phi_server.context import CHARACTERS_PER_TOKEN, lines_above, lines_below
 from phi_server.documents import Position, Range, Snapshot
+from phi_server.explanation import SMALL
 from phi_server.gate import reason_for_silence
-from phi_server.postprocess import Site, clean, cut_block, cut_next_lines, opens_block, without_last_line
+from phi_server.postprocess import Site, clean, cut_block, cut_next_lines, in_place, opens_block, without_last_line
 from phi_server.settings import Settings
+from phi_server.unwrap import is_introduction, is_over
 
 if TYPE_CHECKING:  # a third of a second of start-up, which the command line does not need
     from lsprotocol import types
@@ -67,7 +69,7 @@ async def complete(
         question.prompt,
         max_tokens=settings.max_completion_tokens,
         priority=Priority.COMPLETION,
-        stop=(*question.stop, *(("\n",) if site.max_lines == 1 else ())),
+        stop=("\n",) if site.max_lines == 1 and loaded.templates == SMALL else (),  # a chat model may begin with another line
         heal=heal,
     ) as generation:
         async for piece in generation:
@@ -130,6 +132,11 @@ def ask(snapshot: Snapshot, position: Position, loaded: Loaded) -> tuple[tasks.Q
 
 def is_complete(text: str, site: Site) -> bool:
     """Whether more text would be cut away again: the block has ended, or the next lines of the document have begun."""
+    if is_over(text, site):
+        return True
+    if is_introduction(text, site):
+        return False
+    text = in_place(text, site)
     lines, newline, last = text.rpartition("\n")
     if site.max_lines == 1:
         return bool(newline)

@@ -3,42 +3,28 @@
 Phi-3 is a chat model without fill-in-the-middle tokens; it closes fences, explains itself, repeats the next lines and doubles brackets.
 Text inside has line feeds as line ends; the last step writes the document's own.
 
-Not here: where generating stops early (stopping.py); everything that needs a parser.
+Here: what does not fit at the cursor. Not here: the code in an answer (unwrap.py), its depth (indent.py), whether it parses (syntax.py),
+when generating stops early (inline_completion.py).
 """
 
 import re
 from dataclasses import dataclass
 
-from phi_server.documents import indent_unit, indentation
+from phi_server.documents import indentation
+from phi_server.indent import add_missing_indent, cut_deep_indent, opens_block, same_indent_unit
+from phi_server.site import Site
+from phi_server.syntax import CLOSER_OF, OPENER_OF, cut_extra_closers, cut_unparsable
+from phi_server.unwrap import code_in, cut_fence, cut_prose
+
+__all__ = [
+    "Cleaned", "Site", "clean", "cut_block", "cut_deep_indent", "cut_fence", "cut_loops", "cut_next_lines", "cut_previous_lines",
+    "cut_prose", "cut_repeated_lines", "cut_rest_of_line", "in_place", "is_noise", "opens_block", "overwritten", "same_indent_unit",
+    "strip_blanks", "without_last_line",
+]  # fmt: skip
 
 CLOSERS = ")]}>\"'`"
-_CLOSER_OF = {"(": ")", "[": "]", "{": "}"}
-_OPENER_OF = {closer: opener for opener, closer in _CLOSER_OF.items()}
-_PROSE = re.compile(
-    r"^(?:Here(?:'s| is| are)\b|Sure[,!]|Certainly[,!]|Of course[,!]|Explanation\b|Note(?: that)?\b|In this\b|Output:|\*\*|###? |"
-    r"This (?:code|function|method|class|completes|completion|will)\b|The (?:above|code|function|following)\b)"
-)
-_PROSE_LANGUAGES = frozenset({"markdown", "plaintext", "latex", "restructuredtext", "asciidoc"})
 _LOOP = re.compile(r"(.{3,}?)\1{5,}$", re.DOTALL)
 _TRIVIAL = re.compile(r"^[\s\W]*$|^(?:else|try|finally|end|fi|done|pass|break|continue|return)\W*$")
-
-
-@dataclass(frozen=True)
-class Site:
-    """Where the text will go."""
-
-    language_id: str
-    before: tuple[str, ...]
-    """Lines above the cursor's, without line ends; the last is the nearest."""
-    head: str
-    """The cursor's line up to the cursor."""
-    rest: str
-    """The cursor's line from the cursor on."""
-    after: tuple[str, ...]
-    """Lines below the cursor's, without line ends."""
-    newline: str = "\n"
-    max_lines: int = 1
-    """More than one: a block is wanted."""
 
 
 @dataclass(frozen=True)
@@ -51,18 +37,17 @@ class Cleaned:
 def clean(text: str, site: Site) -> Cleaned | None:
     """What of the model's text can be inserted; None when there is nothing worth it."""
     text = text.replace("\r\n", "\n").replace("\r", "\n")
+    text = in_place(text, site)
     for step in (
-        cut_fence,
-        cut_prose,
         cut_loops,
-        cut_deep_indent,
         cut_block,
         cut_repeated_lines,
         cut_next_lines,
         cut_previous_lines,
         cut_rest_of_line,
         strip_blanks,
-        same_indent_unit,
+        cut_unparsable,
+        cut_extra_closers,
     ):
         text = step(text, site)
     if is_noise(text):
@@ -70,37 +55,17 @@ def clean(text: str, site: Site) -> Cleaned | None:
     return Cleaned(text.replace("\n", site.newline), overwritten(text, site.rest))
 
 
-def cut_fence(text: str, site: Site) -> str:
-    """A fence ends the code."""
-    match = re.search(r"^[ \t]*(?:```|~~~)", text, re.MULTILINE)
-    return text[: match.start()] if match else text
-
-
-def cut_prose(text: str, site: Site) -> str:
-    """Lines from the first at column 0 that speaks to the reader. A first line that goes on from code is none."""
-    if site.language_id in _PROSE_LANGUAGES:
-        return text
-    lines = text.split("\n")
-    start = 0 if not site.head else 1
-    cut = next((at for at, line in enumerate(lines) if at >= start and _PROSE.match(line)), len(lines))
-    return "\n".join(lines[:cut])
+def in_place(text: str, site: Site) -> str:
+    """The code of an answer, as deep as the document's. Of an unfinished answer too: more text changes only what comes behind."""
+    for step in (code_in, same_indent_unit, cut_deep_indent, add_missing_indent):
+        text = step(text, site)
+    return text
 
 
 def cut_loops(text: str, site: Site) -> str:
     """A piece that is repeated six times and more at the end goes, with the line that it begins on; blanks may repeat."""
     match = _LOOP.search(text)
     return without_last_line(text[: match.start()]) if match and match[1].strip() else text
-
-
-def cut_deep_indent(text: str, site: Site) -> str:
-    """On a blank line: indentation that the line above gives no reason for, on all lines."""
-    above = next((line for line in reversed(site.before) if line.strip()), "")
-    if site.head.strip() or text[:1] not in (" ", "\t") or above.rstrip().endswith((",", "(", "[", "\\")):
-        return text
-    deepest = len(indentation(above)) + (len(indent_unit(site.before)) if opens_block(above, site.language_id) else 0)
-    added = len(indentation(text))
-    excess = added - max(0, min(added, deepest - len(site.head)))
-    return "\n".join(line[min(excess, len(indentation(line))) :] for line in text.split("\n"))
 
 
 def cut_block(text: str, site: Site) -> str:
@@ -178,20 +143,6 @@ def strip_blanks(text: str, site: Site) -> str:
     return "\n".join([*(line.rstrip() for line in lines[:-1]), last]).rstrip("\n")
 
 
-def same_indent_unit(text: str, site: Site) -> str:
-    """Tabs where the document has tabs, blanks where it has blanks. On the first line only where it begins the document's line."""
-    sample = (*site.before[-200:], site.head, *site.after[:200])
-    known = any(indentation(line) for line in sample if line.strip()) or bool(indentation(site.head))
-    if not known:
-        return text
-    unit = indent_unit(sample) if any(line.strip() and indentation(line) for line in sample) else indentation(site.head)[:1] * 4
-    tabs = unit[:1] == "\t"
-    lines = text.split("\n")
-    start = 0 if not site.head else 1
-    width = len(indent_unit([line for line in lines if line[:1] == " "])) if tabs else len(unit)
-    return "\n".join(_indented(line, tabs, width) if at >= start else line for at, line in enumerate(lines))
-
-
 def is_noise(text: str) -> bool:
     """Nothing, or one or two marks that the editor types by itself."""
     return len(text.strip()) < 3 and not any(character.isalnum() for character in text)
@@ -207,28 +158,25 @@ def first_line(text: str) -> str:
 
 
 def overwritten(text: str, rest: str) -> int:
-    """How many characters right of the cursor `text` brings along: closers that it closes without having opened them."""
+    """How many characters right of the cursor `text` brings along: closers that it closes without having opened them, and the marks
+    behind them that it ends with too."""
+    closing = rest.strip()
     missing = _unopened(text)
+    at_end = bool(closing) and text.rstrip().endswith(closing)
+    if at_end and closing[0] == ">" and text.count(">") > text.count("<") and not any(map(str.isalnum, closing)):
+        return len(rest.rstrip())
     taken = 0
-    for character in rest:
+    for character in rest if rest[:1].strip() or not at_end else closing:
         at = missing.find(character)
         if at < 0:
             break
         missing = missing[at + 1 :]
         taken += 1
-    if taken and rest[taken:].strip() and text.rstrip().endswith(rest[taken:].strip()):
+    if taken and (at_end if not rest[:1].strip() else rest[taken:].strip() and text.rstrip().endswith(rest[taken:].strip())):
         return len(rest.rstrip())
-    if not taken and rest.strip() and set(rest.strip()) <= set(":;,{") and text.rstrip().endswith(rest.strip()):
+    if not taken and closing and set(closing) <= set(":;,{") and at_end:
         return len(rest.rstrip())
-    return taken
-
-
-def opens_block(line: str, language_id: str) -> bool:
-    """Whether the lines below it are indented more."""
-    code = line.rstrip()
-    if language_id == "python":
-        code = re.sub(r"\s+#.*$", "", code)
-    return code.endswith((":", "{", "(", "[", "=>", "->", " do", " then"))
+    return taken if rest[:1].strip() else 0
 
 
 def _unopened(text: str) -> str:
@@ -245,8 +193,8 @@ def _unopened(text: str) -> str:
                 missing.append(character)
             else:
                 quote = character
-        elif character in _CLOSER_OF:
-            opened.append(_CLOSER_OF[character])
+        elif character in CLOSER_OF:
+            opened.append(CLOSER_OF[character])
         elif character in ")]}":
             if opened and opened[-1] == character:
                 opened.pop()
@@ -267,16 +215,6 @@ def _ends_string(text: str, index: int, quote: str) -> bool:
 def _closes(line: str, text: str) -> bool:
     """Whether `line` only closes brackets that `text` has left open."""
     marks = line.strip()
-    if not marks or marks[0] not in _OPENER_OF or any(character.isalnum() for character in marks):
+    if not marks or marks[0] not in OPENER_OF or any(character.isalnum() for character in marks):
         return False
-    return text.count(_OPENER_OF[marks[0]]) > text.count(marks[0])
-
-
-def _indented(line: str, tabs: bool, width: int) -> str:
-    lead, code = indentation(line), line.lstrip(" \t")
-    if tabs and " " in lead:
-        columns = len(lead.expandtabs(width))
-        return "\t" * (columns // width) + " " * (columns % width) + code
-    if not tabs and "\t" in lead:
-        return lead.replace("\t", " " * width) + code
-    return line
+    return text.count(OPENER_OF[marks[0]]) > text.count(marks[0])
