@@ -176,6 +176,25 @@ async def test_an_unknown_engine_is_refused_with_the_known_ones() -> None:
         assert "openvino" in off.detail
 
 
+async def test_who_waits_for_an_engine_that_is_stopped_is_told() -> None:
+    client = Client(echo(load_ms=60_000))
+    told: list[str] = []
+
+    async def wait() -> None:
+        with pytest.raises(EngineError) as error:
+            await client.loaded()
+        told.append(str(error.value))
+
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as waiting:
+            waiting.start_soon(wait)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(client.run)
+                await anyio.wait_all_tasks_blocked()
+                tasks.cancel_scope.cancel()
+    assert told == ["The engine was stopped."]
+
+
 async def test_a_missing_interpreter_switches_the_engine_off() -> None:
     client = Client(echo(), python="/no/such/python")
     with anyio.fail_after(10):

@@ -38,6 +38,16 @@ class EngineStatus:
     loaded: Loaded | None = None
 
 
+@dataclass
+class Work:
+    """What the engine did for requests of one priority, those cancelled included."""
+
+    requests: int = 0
+    prefilled_tokens: int = 0
+    """Of prompts: those that were in no KV cache."""
+    answer_tokens: int = 0
+
+
 class Client:
     """One engine process. `run` it in a task; `generate` from others of the same event loop."""
 
@@ -51,27 +61,31 @@ class Client:
         self._outbox: asyncio.Queue[ToWorker] | None = None
         self._changed = anyio.Event()
         self.status = EngineStatus("starting", "The engine process was not started yet.")
+        self.work = {priority: Work() for priority in Priority}
+        self._priorities: dict[int, Priority] = {}
+        """Of the requests whose end the engine has not told yet."""
         self.pid: int | None = None
 
     async def run(self) -> None:
         """Keeps the engine process running until this is cancelled or the engine is off."""
         crashes = 0
-        while True:
-            was_loaded = await self._one_life()
-            if self.status.state == "off":
-                return
-            crashes = 0 if was_loaded else crashes + 1
-            if crashes == MAX_CRASHES:
-                crashed = f"The engine process crashed {crashes} times in a row while loading; the log may say why."
-                self._set(EngineStatus("off", f"{crashed} Choose another engine, model or device, then restart the engine."))
-                return
-            self._set(EngineStatus("restarting", "The engine process ended unexpectedly and is being started again."))
-            await anyio.sleep(BACKOFF_S[crashes])
+        try:
+            while not self._is_off:
+                was_loaded = await self._one_life()
+                crashes = 0 if was_loaded else crashes + 1
+                if crashes == MAX_CRASHES and not self._is_off:
+                    crashed = f"The engine process crashed {crashes} times in a row while loading; the log may say why."
+                    self._set(EngineStatus("off", f"{crashed} Choose another engine, model or device, then restart the engine."))
+                elif not self._is_off:
+                    await anyio.sleep(BACKOFF_S[crashes])
+        finally:
+            if not self._is_off:  # somebody may still wait for it to be loaded
+                self._set(EngineStatus("off", "The engine was stopped."))
 
     async def loaded(self) -> Loaded:
         """Waits until there is a model. Raises EngineError, with the reason, when there will be none."""
         while self.status.loaded is None:
-            if self.status.state == "off":
+            if self._is_off:
                 raise EngineError(self.status.detail)
             await self._changed.wait()
         return self.status.loaded
@@ -96,12 +110,17 @@ class Client:
         message = Generate(next(self._requests), prompt, max_tokens, max_prompt_tokens, priority, stop, heal, temperature)
         generation = Generation(message.request, self._forget)
         self._running[message.request] = generation
+        self._priorities[message.request] = priority
         self._outbox.put_nowait(message)
         return generation
 
     def _forget(self, request: int) -> None:
         if self._running.pop(request, None) is not None and self._outbox is not None:
             self._outbox.put_nowait(Cancel(request))
+
+    @property
+    def _is_off(self) -> bool:
+        return self.status.state == "off"
 
     def _set(self, status: EngineStatus) -> None:
         self.status = status
@@ -128,23 +147,31 @@ class Client:
                 assert process.stdout is not None
                 await self._read(process.stdout)  # its end is the reliable sign of the process's; `returncode` can lag
                 was_loaded = self.status.loaded is not None
+                if not self._is_off:
+                    self._set(EngineStatus("restarting", "The engine process ended unexpectedly and is being started again."))
                 tasks.cancel_scope.cancel()
         finally:
             self.pid = self._outbox = None
+            for generation in self._running.values():
+                generation._fail(WorkerDied("The engine process has ended in the middle of this. Please try again in a moment."))
+            self._running.clear()
             with anyio.CancelScope(shield=True), anyio.move_on_after(2):
                 await _end(process)
-            died = WorkerDied("The engine process ended unexpectedly and is being started again. Please try again in a moment.")
-            for generation in self._running.values():
-                generation._fail(died)
-            self._running.clear()
+            self._priorities.clear()
         return was_loaded
+
+    def _count(self, done: Done) -> None:
+        work = self.work[self._priorities.pop(done.request)]
+        work.requests += 1
+        work.prefilled_tokens += done.timings.prompt_tokens - done.timings.reused_tokens
+        work.answer_tokens += done.timings.answer_tokens
 
     async def _write(self, process: Process, outbox: "asyncio.Queue[ToWorker]") -> None:
         assert process.stdin is not None
         try:
             while True:
                 await process.stdin.send(encode(await outbox.get()))
-        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
             pass  # the reader sees the end of the process too, and deals with it
 
     async def _read(self, stdout: ByteReceiveStream) -> None:
@@ -160,7 +187,9 @@ class Client:
                     generation._receive(message)
                 if isinstance(message, Done):
                     self._running.pop(message.request, None)
+                    self._count(message)
             elif isinstance(message, Failed) and message.request is not None:
+                self._priorities.pop(message.request, None)
                 if (generation := self._running.pop(message.request, None)) is not None:
                     generation._fail(EngineError(message.message))
             elif isinstance(message, Failed):

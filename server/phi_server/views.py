@@ -9,6 +9,7 @@
 
 import time
 from concurrent.futures import Future
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from urllib.parse import quote
@@ -24,6 +25,8 @@ from phi_server.protocol import PhiLanguageServer
 SCHEME = "phi-ls"
 REFRESH_EVERY_S = 0.1
 """VS Code takes a little over 1 ms for a refresh; ten a second read as writing."""
+SHOWN_WITHIN_S = 10.0
+"""An editor that does not answer gets the text as the result of the command."""
 KEPT = 20
 """Answers that can still be looked at; older ones are forgotten."""
 
@@ -115,13 +118,11 @@ class _FileView(View):
         self._name = name
 
     async def finish(self) -> None:
-        try:
+        shown = False
+        with anyio.move_on_after(SHOWN_WITHIN_S), suppress(OSError, JsonRpcException):
             path = await anyio.to_thread.run_sync(_write_file, self._name, self.text)
             params = types.ShowDocumentParams(path.as_uri(), external=False, take_focus=False)
-            result = await self._server.window_show_document_async(params)
-            shown = result.success
-        except (OSError, JsonRpcException):
-            shown = False
+            shown = (await self._server.window_show_document_async(params)).success
         if shown:
             self.uri = path.as_uri()
         else:
