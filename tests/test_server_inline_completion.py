@@ -298,3 +298,52 @@ async def test_an_engine_that_dies_costs_a_suggestion_and_no_error() -> None:
         await client.request("workspace/executeCommand", {"command": "phi-ls.restart"})
         assert await suggestion is None
         await state(client, "ready")
+
+
+# The ladder
+
+
+def change(text: str, version: int) -> dict[str, Any]:
+    return {"textDocument": {"uri": URI, "version": version}, "contentChanges": [{"text": text}]}
+
+
+async def test_typing_through_the_suggestion_on_show_runs_no_model() -> None:
+    async with server(INLINE, reply="return math.pi * radius ** 2") as client:
+        await client.open(URI, PYTHON)
+        shown = (await client.request("textDocument/inlineCompletion", automatic(4, 17)))["items"][0]["insertText"]
+        for typed in range(1, len(shown)):
+            await client.notify("textDocument/didChange", change(PYTHON.replace("math.p", "math.p" + shown[:typed]), typed + 1))
+            answer = await client.request("textDocument/inlineCompletion", automatic(4, 17 + typed))
+            assert answer["items"][0]["insertText"] == shown[typed:]
+        status = await client.request("workspace/executeCommand", {"command": "phi-ls.status"})
+        assert status["work"]["completion"]["requests"] == 1
+
+
+async def test_what_is_being_written_goes_on_when_its_beginning_was_typed() -> None:
+    """Neovim does not cancel, VS Code does; neither costs the model's work."""
+    for cancels in (False, True):
+        async with server(INLINE, reply="return math.pi * radius", ms_per_token=20) as client:
+            await client.open(URI, PYTHON)
+            first = await client.ask("textDocument/inlineCompletion", automatic(4, 17))
+            await client.notify("textDocument/didChange", change(PYTHON.replace("math.p", "math.pi"), 2))
+            if cancels:
+                await client.cancel(first)
+            answer = await client.request("textDocument/inlineCompletion", automatic(4, 18))
+            assert answer["items"][0]["insertText"] == " * radius"
+            status = await client.request("workspace/executeCommand", {"command": "phi-ls.status"})
+            assert status["work"]["completion"]["requests"] == 1
+            if cancels:
+                with pytest.raises(LspError, match="-32800"):
+                    await first
+            else:
+                assert await first is None
+
+
+async def test_what_is_being_written_gives_way_when_something_else_was_typed() -> None:
+    async with server(INLINE, reply="return math.pi * radius", ms_per_token=5) as client:
+        await client.open(URI, PYTHON)
+        first = await client.ask("textDocument/inlineCompletion", automatic(4, 17))
+        await client.notify("textDocument/didChange", change(PYTHON.replace("math.p", "ma"), 2))
+        answer = await client.request("textDocument/inlineCompletion", automatic(4, 13))
+        assert answer["items"][0]["insertText"] == "th.pi * radius"
+        assert await first is None

@@ -172,9 +172,10 @@ async def _show(session: Session, proposal: Proposal, snapshot: Snapshot) -> Non
 
 
 async def _status(session: Session, params: types.ExecuteCommandParams) -> dict[str, Any]:
-    """The last phi-ls/status, and how many suggestions were shown and accepted since the start."""
+    """The last phi-ls/status, how many suggestions were shown and accepted since the start, and what the engine did for each priority
+    since it was started."""
     status = asdict(status_of(session.status, session.settings))
-    return {**status, "shown": session.shown, "accepted": session.accepted}
+    return {**status, "shown": session.shown, "accepted": session.accepted, "work": session.work}
 
 
 async def _restart(session: Session, params: types.ExecuteCommandParams) -> None:

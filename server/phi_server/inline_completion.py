@@ -1,7 +1,7 @@
 """textDocument/inlineCompletion: what could come next at the cursor. `complete` is also the command line's and the fallback's.
 
-The request ladder: gate → pause → prompt → generate, stopping as early as the text allows → post-processing.
-Not here: taking over from an older request (session.py), the fallback for editors without ghost text (completion.py).
+Here: gate → prompt → generate, stopping as early as the text allows → post-processing. Not here: when that is not needed at all
+(ladder.py), taking over from an older request (session.py), the fallback for editors without ghost text (completion.py).
 """
 
 from __future__ import annotations
@@ -9,10 +9,9 @@ from __future__ import annotations
 import logging
 import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-import anyio
 
 from phi_backends.client import Client
 from phi_backends.errors import PhiError
@@ -50,11 +49,19 @@ class Completion:
 
 
 async def complete(
-    snapshot: Snapshot, position: Position, client: Client, settings: Settings, *, invoked: bool = False
+    snapshot: Snapshot,
+    position: Position,
+    client: Client,
+    settings: Settings,
+    *,
+    invoked: bool = False,
+    priority: Priority = Priority.COMPLETION,
+    on_text: Callable[[str], None] = lambda text: None,
 ) -> Completion | None:
     """What could come next; None when there is nothing worth showing. Cancelling it stops the engine within a step.
 
-    `invoked`: somebody asked for it and waits, so it may be several lines. Raises PhiError when there is no engine or it fails.
+    `invoked`: somebody asked for it and waits, so it may be several lines. `on_text` is called with all text so far, as the model writes
+    it. Raises PhiError when there is no engine or it fails.
     """
     started = time.perf_counter()
     position = snapshot.clamp(position)
@@ -68,13 +75,14 @@ async def complete(
     with client.generate(
         question.prompt,
         max_tokens=settings.max_completion_tokens,
-        priority=Priority.COMPLETION,
+        priority=priority,
         stop=("\n",) if site.max_lines == 1 and loaded.templates == SMALL else (),  # a chat model may begin with another line
         heal=heal,
     ) as generation:
         async for piece in generation:
             first_ms = first_ms or 1000 * (time.perf_counter() - started)
             text += piece.text
+            on_text(text)
             probability = None if probability is None or piece.probability is None else probability * piece.probability
             if is_complete(text, site):
                 break
@@ -167,13 +175,19 @@ async def inline_completion(session: Session, params: types.InlineCompletionPara
 
 
 async def when_typing_pauses(snapshot: Snapshot, position: Position, session: Session, invoked: bool) -> Completion | None:
-    """`complete` after the pause in typing that the settings ask for. An engine that fails costs the suggestion, no error that pops up
+    """A suggestion by way of the ladder. An engine that fails costs the suggestion, no error that pops up
     while one types; the status tells of it."""
-    if invoked:
-        return await complete(snapshot, position, session.client, session.settings, invoked=True)
+    position = snapshot.clamp(position)
+    started = time.perf_counter()
     try:
-        await anyio.sleep(session.settings.debounce_ms / 1000)
-        return await complete(snapshot, position, session.client, session.settings)
+        found = await session.ladder.suggest(snapshot, position, invoked=invoked)
     except PhiError as error:
+        if invoked:
+            raise
         logger.warning("No suggestion: %s", error)
         return None
+    if found is None:
+        return None
+    end = Position(position.line, position.character + found.overwrites)
+    text = found.text.replace("\n", snapshot.newline)
+    return Completion(text, Range(position, end), found.probability, {"total": 1000 * (time.perf_counter() - started)})

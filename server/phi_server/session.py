@@ -20,6 +20,7 @@ from phi_backends.errors import BadInput, EngineError
 from phi_backends.messages import Load, Loaded
 from phi_server.documents import Position, Range, Snapshot, from_units, to_units
 from phi_server.editor import Editor
+from phi_server.ladder import Ladder
 from phi_server.protocol import PhiLanguageServer
 from phi_server.settings import Settings, parse
 from phi_server.status import Reporter
@@ -36,6 +37,7 @@ class Session:
         self.server = server
         self.editor = Editor()
         self.views = Views(server)
+        self.ladder = Ladder(self)
         self.settings = command_line
         self.shown = self.accepted = 0
         """Suggestions, since the start."""
@@ -64,6 +66,7 @@ class Session:
         for problem in (*self._problems, *problems):
             self.show(problem, types.MessageType.Warning)
         self._problems = []
+        self.ladder.forget()
         before, self.settings = self.settings, replace(settings, **self._command_line)
         if self._client is not None and _load(before) != _load(self.settings):
             self.start_engine()
@@ -115,6 +118,11 @@ class Session:
     @property
     def status(self) -> EngineStatus:
         return _NOT_STARTED if self._client is None else self._client.status
+
+    @property
+    def work(self) -> dict[str, dict[str, int]]:
+        """What the engine did, by the priority of the requests: `completion`, `answer`, `idle`."""
+        return {} if self._client is None else {priority.name.lower(): vars(work) for priority, work in self._client.work.items()}
 
     @property
     def loaded(self) -> Loaded | None:

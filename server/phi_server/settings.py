@@ -20,7 +20,10 @@ class Settings:
         default_factory=dict, metadata={"help": "Options of the engine, as it names them."}
     )
     inline_completion: bool = field(default=True, metadata={"help": "Suggest code while typing."})
-    debounce_ms: int = field(default=75, metadata={"help": "Pause in typing before a suggestion is made.", "from": 0, "to": 10_000})
+    debounce_ms: int = field(
+        default=300,
+        metadata={"help": "Pause before a suggestion is made, at most; it adapts to how fast one types.", "from": 0, "to": 10_000},
+    )
     max_completion_tokens: int = field(default=96, metadata={"help": "Length of a suggestion at most.", "from": 1, "to": 4096})
     max_completion_lines: int = field(default=12, metadata={"help": "Lines of a suggestion at most.", "from": 1, "to": 200})
     max_answer_tokens: int = field(default=800, metadata={"help": "Length of an explanation or an edit at most.", "from": 1, "to": 32_768})
