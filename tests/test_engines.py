@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from phi_backends.engine import Engine, TokenSequence
+from phi_backends.engine import Engine, ForkingSequence, TokenSequence
 from phi_backends.errors import EngineError, ModelError
 from phi_backends.model_folder import EMBEDDED, find
 
@@ -156,6 +156,31 @@ def test_two_sequences_do_not_disturb_each_other(engine: Engine, prompt: list[in
     assert together == alone
     for sequence in sequences:
         sequence.close()
+
+
+def test_a_fork_goes_on_by_itself(engine: Engine, prompt: list[int]) -> None:
+    whole = answer(engine, prompt)
+    sequence = engine.open()
+    if not isinstance(sequence, ForkingSequence):
+        pytest.skip("sequences of this engine share no memory")
+    sequence.append(prompt)
+    for length in (len(prompt) - 1, 65, 64, 33, 1, 0):
+        fork = sequence.fork(length)
+        assert len(fork) == length
+        fork.append(engine.tokenizer.encode("something else entirely, "))
+        go_on(fork, 3)
+        assert go_on(sequence) == whole, f"forked at {length} of {len(prompt)} tokens"
+        sequence.rewind(len(prompt) - 1)
+        sequence.append(prompt[-1:])
+        fork.rewind(length)
+        fork.append(prompt[length:])
+        assert go_on(fork) == whole, f"forked at {length} of {len(prompt)} tokens"
+        fork.close()
+    fork = sequence.fork(40)
+    sequence.close()
+    fork.append(prompt[40:])
+    assert go_on(fork) == whole
+    fork.close()
 
 
 def test_a_closed_sequence_gives_its_memory_back(engine: Engine, prompt: list[int]) -> None:

@@ -18,6 +18,7 @@ import pytest
 from phi_backends.client import MAX_CRASHES, Client, EngineStatus, Generation
 from phi_backends.errors import EngineError, WorkerDied
 from phi_backends.messages import Done, Load, Priority, Text, decode
+from phi_backends.scheduler import IDLE_CACHES
 from phi_prompts.prompt import Control, Prompt
 
 pytestmark = pytest.mark.anyio
@@ -140,6 +141,62 @@ async def test_a_completion_overtakes_an_explanation_which_then_goes_on_from_whe
             assert await answer(completion) == "ng lo"
             order.append("completion")
         assert order == ["completion", "explanation"]
+
+
+async def prefilled(client: Client, prompt: Prompt, **how: Any) -> int:
+    """Tokens of the prompt that were not in a KV cache, one of which always has to run."""
+    generation = client.generate(prompt, max_tokens=2, **how)
+    await answer(generation)
+    assert generation.done is not None
+    return generation.done.timings.prompt_tokens - generation.done.timings.reused_tokens
+
+
+def code(name: str, changed: str = "") -> Prompt:
+    lines = [f"{name}_{number} = {number}\n" for number in range(60)]
+    return (Control("<|user|>"), "complete\n", Control("<|assistant|>"), "".join([*lines[:30], changed, *lines[30:]]))
+
+
+async def test_going_back_costs_a_step_and_no_prefill() -> None:
+    """To another file, to what an edit in the middle has undone, and to both again."""
+    async with running(echo()) as (client, _):
+        await client.loaded()
+        assert await prefilled(client, code("first")) > 500
+        assert await prefilled(client, code("second")) > 500
+        assert 300 < await prefilled(client, code("first", "edited = True\n")) < 500  # from the edit on
+        for prompt in (code("second"), code("first"), code("first", "edited = True\n"), code("second")):
+            assert await prefilled(client, prompt) == 1
+
+
+async def test_more_states_than_are_kept_lose_the_oldest() -> None:
+    async with running(echo()) as (client, _):
+        await client.loaded()
+        for number in range(IDLE_CACHES + 1):
+            await prefilled(client, code(f"file{number}"))
+        assert await prefilled(client, code("file1")) == 1
+        assert await prefilled(client, code("file0")) > 500
+
+
+async def test_work_ahead_is_of_use_though_it_was_overtaken() -> None:
+    async with running(echo(ms_per_token=2)) as (client, _):
+        await client.loaded()
+        ahead = client.generate(code("file"), max_tokens=0, priority=Priority.IDLE)
+        other = client.generate(QUESTION, max_tokens=5)
+        await answer(other)  # begun after the other, ended before it
+        assert ahead.done is None
+        assert await prefilled(client, code("file")) < 900
+        assert await answer(ahead) == ""
+        assert await prefilled(client, code("file")) == 1
+
+
+async def test_the_engine_tells_how_fast_it_is() -> None:
+    async with running(echo(ms_per_token=2)) as (client, _):
+        loaded = await client.loaded()
+        assert 2 <= loaded.prefill_token_ms < 20
+        assert 2 <= loaded.decode_token_ms < 20
+        generation = client.generate(QUESTION, max_tokens=5)
+        await answer(generation)
+        assert generation.done is not None
+        assert generation.done.timings.decode_token_ms >= 2
 
 
 async def test_cancelling_ends_a_request_within_a_step() -> None:

@@ -6,7 +6,7 @@ between two of them; that is how requests are cancelled and how a completion ove
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,15 @@ class TokenSequence(Protocol):
 
     def close(self) -> None:
         """Give the KV cache back. Twice does no harm."""
+        ...
+
+
+@runtime_checkable
+class ForkingSequence(TokenSequence, Protocol):
+    """Of engines whose sequences can share what they have in common."""
+
+    def fork(self, length: int) -> TokenSequence:
+        """A second sequence of the first `length` tokens, which shares their memory. `append` before its first `next`."""
         ...
 
 

@@ -71,6 +71,9 @@ class Loaded:
     chat_format: str
     templates: str
     load_ms: float
+    prefill_token_ms: float = 0.0
+    """Measured after loading: for each token of a prompt, and for each of an answer. 0: not known."""
+    decode_token_ms: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,9 @@ class Timings:
     reused_tokens: int
     """Of the prompt: found in the KV cache."""
     answer_tokens: int
+    prefill_token_ms: float = 0.0
+    """As in Loaded, with all that was measured since."""
+    decode_token_ms: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -9,25 +9,35 @@ Not here: pipes and processes (worker.py), the runtimes (engines/).
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
-from phi_backends.engine import Engine, TokenSequence
+from phi_backends.engine import Engine, ForkingSequence, TokenSequence
 from phi_backends.errors import EngineFull, PhiError
-from phi_backends.messages import Cancel, Done, Failed, FromWorker, Generate, Text, Timings
+from phi_backends.messages import Cancel, Done, Failed, FromWorker, Generate, Priority, Text, Timings
 from phi_backends.stream import AnswerStream
 from phi_prompts.prompt import PromptTooLong, fit
 
-IDLE_CACHES = 4
-"""KV caches kept after their request ended: a few open files and an explanation."""
+IDLE_CACHES = 16
+"""KV caches kept after their request ended: open files, states of them that an undo returns to, an explanation. Those that are needed
+least go earlier when the engine's memory is full."""
 CHUNK_TOKENS = (64, 512)
 """Of prefill, the least and the most at a time. On a 3.8 B model and two cores, chunks of 64 tokens take 0.67 s and cost 11 % more
 than one pass over the whole prompt; chunks of 32 cost 36 %."""
 CHUNK_MS = 300.0
 """How long a chunk should take, since a cancel or a more urgent request waits for it; 64 tokens may take longer."""
+IDLE_CHUNK_TOKENS = 32
+"""Of prefill ahead of time: what somebody waits for comes in between, and waits for one of these (0.43 s on that machine)."""
 SAME_DOCUMENT = 0.25
-"""A cache is taken over by a prompt of which it holds at least this part. Below that it belongs to another document,
-and a new one is opened beside it."""
+"""Where sequences cannot share memory, a cache is taken over by a prompt of which it holds at least this part. Below that it belongs to
+another document, and a new one is opened beside it."""
+WORTH_KEEPING_TOKENS = 64
+"""Where sequences share memory, a cache that would lose more of its prompt than this is left as it is, to be returned to, and the new
+prompt goes on from a fork of it."""
+SPEED_TOKENS, SPEED_STEPS = 32, 2
+"""Run after loading, to learn how fast the engine is."""
+NEWEST_SPEED = 0.2
+"""Weight of the newest measurement in the running mean."""
 
 
 @dataclass
@@ -51,7 +61,23 @@ class _Job:
 @dataclass
 class _Cache:
     sequence: TokenSequence
-    ids: list[int] = field(default_factory=list)
+    ids: list[int]
+    prompt_tokens: int
+    """The rest was an answer, which may have been no use."""
+
+
+class Speed:
+    """How long the engine takes for a token, as running means."""
+
+    def __init__(self) -> None:
+        self.prefill_token_ms = self.decode_token_ms = 0.0
+
+    def measured(self, tokens: int, ms: float) -> None:
+        """One forward pass over so many tokens took so long."""
+        if tokens == 1:
+            self.decode_token_ms = _mean(self.decode_token_ms, ms)
+        elif tokens >= SPEED_TOKENS:
+            self.prefill_token_ms = _mean(self.prefill_token_ms, ms / tokens)
 
 
 class Scheduler:
@@ -62,10 +88,21 @@ class Scheduler:
         self._idle: list[_Cache] = []
         """Least recently used first."""
         self._chunk = CHUNK_TOKENS[0]
+        self.speed = Speed()
 
     @property
     def busy(self) -> bool:
         return bool(self._jobs)
+
+    def measure(self) -> None:
+        """Learns how fast the engine is."""
+        sequence = self._engine.open()
+        for tokens in (SPEED_TOKENS, *[1] * SPEED_STEPS):
+            started = time.perf_counter()
+            sequence.append([self._engine.tokenizer.encode("x")[0]] * tokens)
+            sequence.next()
+            self.speed.measured(tokens, 1000 * (time.perf_counter() - started))
+        sequence.close()
 
     def submit(self, message: Generate) -> None:
         """Takes a request in. One that cannot run is answered at once."""
@@ -115,22 +152,25 @@ class Scheduler:
             job.sequence = self._take(job)
         missing = job.ids[len(job.sequence) :]
         if missing:
-            self._append(job.sequence, missing[: self._chunk])
+            most = min(self._chunk, IDLE_CHUNK_TOKENS) if job.message.priority == Priority.IDLE else self._chunk
+            self._append(job.sequence, missing[:most])
         if len(job.sequence) == len(job.ids):
             self._choose(job, job.sequence)
 
     def _append(self, sequence: TokenSequence, ids: Sequence[int]) -> None:
         """One forward pass; where the KV cache has no room left for it, the least needed other cache goes first."""
-        started = time.perf_counter()
         while True:
+            started = time.perf_counter()
             try:
                 sequence.append(ids)
                 break
             except EngineFull:
                 self._make_room(sequence)
+        ms = 1000 * (time.perf_counter() - started)
+        self.speed.measured(len(ids), ms)
         if len(ids) == self._chunk:
             least, most = CHUNK_TOKENS
-            wanted = len(ids) * CHUNK_MS / ((time.perf_counter() - started) * 1000)
+            wanted = len(ids) * CHUNK_MS / ms
             self._chunk = most if wanted >= most else max(least, 1 << int(wanted).bit_length() - 1)
 
     def _choose(self, job: _Job, sequence: TokenSequence) -> None:
@@ -164,10 +204,7 @@ class Scheduler:
             self._send(job, job.stream.finish())
         self._jobs.remove(job)
         if job.sequence is not None:
-            self._idle.append(_Cache(job.sequence, job.ids[: len(job.sequence)]))
-            for cache in self._idle[:-IDLE_CACHES]:
-                cache.sequence.close()
-            del self._idle[:-IDLE_CACHES]
+            self._keep(job.sequence, job.ids[: len(job.sequence)], job.prompt_tokens)
         now = time.perf_counter()
         timings = Timings(
             queued_ms=1000 * ((job.started or now) - job.arrived),
@@ -176,24 +213,58 @@ class Scheduler:
             prompt_tokens=job.prompt_tokens,
             reused_tokens=job.reused_tokens,
             answer_tokens=len(job.ids) - job.prompt_tokens,
+            prefill_token_ms=self.speed.prefill_token_ms,
+            decode_token_ms=self.speed.decode_token_ms,
         )
         self._emit(Done(job.message.request, reason, timings))
 
+    def _keep(self, sequence: TokenSequence, ids: list[int], prompt_tokens: int) -> None:
+        """A cache whose request has ended, and which is now the most recently used. Those that it continues are no use beside it."""
+        for cache in [cache for cache in self._idle if len(cache.ids) <= len(ids) and _common(cache.ids, ids) == len(cache.ids)]:
+            self._idle.remove(cache)
+            cache.sequence.close()
+        self._idle.append(_Cache(sequence, ids, prompt_tokens))
+        while len(self._idle) > IDLE_CACHES:
+            self._idle.pop(0).sequence.close()
+
     def _take(self, job: _Job) -> TokenSequence:
-        """The cache that holds most of what the request needs, rewound to where they part, or a new one."""
+        """The cache that holds most of what the request needs, up to where they part, or a new one."""
         job.started = job.started or time.perf_counter()
         usable = len(job.ids) - 1  # the last token is always run, for its logits
         best = max(self._idle, key=lambda cache: _common(cache.ids, job.ids), default=None)
-        if best is not None and (shared := min(_common(best.ids, job.ids), usable)) >= SAME_DOCUMENT * usable:
-            self._idle.remove(best)
-            best.sequence.rewind(shared)
-            job.reused_tokens = shared
-            return best.sequence
+        shared = 0 if best is None else min(_common(best.ids, job.ids), usable)
+        if (running := self._from_running(job, usable, shared)) is not None:
+            return running
+        if best is not None and shared:
+            if isinstance(best.sequence, ForkingSequence) and best.prompt_tokens - shared > WORTH_KEEPING_TOKENS:
+                job.reused_tokens = shared
+                return best.sequence.fork(shared)
+            if isinstance(best.sequence, ForkingSequence) or shared >= SAME_DOCUMENT * usable:
+                self._idle.remove(best)
+                best.sequence.rewind(shared)
+                job.reused_tokens = shared
+                return best.sequence
         while True:
             try:
                 return self._engine.open()
             except EngineFull:
                 self._make_room(None)
+
+    def _from_running(self, job: _Job, usable: int, shared: int) -> TokenSequence | None:
+        """What a request that is not done has in common with this one, where that is more than `shared` tokens: work ahead of time is of
+        use although it was overtaken. Where sequences cannot share memory, a more urgent request takes the cache of a less urgent one."""
+        others = [other for other in self._jobs if other is not job and other.sequence is not None]
+        other = max(others, key=lambda other: _in_common(other, job), default=None)
+        if other is None or other.sequence is None or (common := min(_in_common(other, job), usable)) <= shared:
+            return None
+        job.reused_tokens = common
+        if isinstance(other.sequence, ForkingSequence):
+            return other.sequence.fork(common)
+        if other.message.priority <= job.message.priority or common < SAME_DOCUMENT * usable:
+            return None
+        sequence, other.sequence = other.sequence, None
+        sequence.rewind(common)
+        return sequence
 
     def _make_room(self, asking: TokenSequence | None) -> None:
         """Closes the cache that is missed least. Raises EngineFull when there is none but the asking one."""
@@ -209,8 +280,18 @@ class Scheduler:
         loser.sequence = None  # it goes on later, from its ids
 
 
+def _in_common(other: _Job, job: _Job) -> int:
+    """Tokens at the beginning of `job` that are in the cache of `other`."""
+    return 0 if other.sequence is None else min(_common(other.ids, job.ids), len(other.sequence))
+
+
 def _common(a: Sequence[int], b: Sequence[int]) -> int:
-    """The length of the common beginning."""
-    if a == b:
-        return len(a)
-    return next((at for at, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+    """The length of the common beginning. In slices first: token by token, a key would cost a millisecond for each long cache."""
+    at, end = 0, min(len(a), len(b))
+    while at + 64 <= end and a[at : at + 64] == b[at : at + 64]:
+        at += 64
+    return next((place for place in range(at, end) if a[place] != b[place]), end)
+
+
+def _mean(known: float, newest: float) -> float:
+    return newest if not known else (1 - NEWEST_SPEED) * known + NEWEST_SPEED * newest

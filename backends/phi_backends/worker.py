@@ -56,7 +56,7 @@ def _serve(pipe: BinaryIO, inbox: "queue.SimpleQueue[ToWorker]") -> None:
     request = inbox.get()
     if not isinstance(request, Load):
         raise EngineError("The first message to the engine process must be Load.")
-    scheduler = Scheduler(_load(pipe, request), lambda message: _emit(pipe, message))
+    scheduler = _load(pipe, request)
     while True:
         while not (scheduler.busy and inbox.empty()):
             message = inbox.get()
@@ -67,7 +67,7 @@ def _serve(pipe: BinaryIO, inbox: "queue.SimpleQueue[ToWorker]") -> None:
         scheduler.step()
 
 
-def _load(pipe: BinaryIO, request: Load) -> Engine:
+def _load(pipe: BinaryIO, request: Load) -> Scheduler:
     started = time.perf_counter()
 
     def progress(stage: str) -> None:
@@ -81,8 +81,10 @@ def _load(pipe: BinaryIO, request: Load) -> Engine:
     progress(f"starting {name}")
     engine: Engine = importlib.import_module(ENGINES[name]).load(request.model, request.device, request.options, progress)
     info = replace(engine.info, reason="; ".join(filter(None, [reason, engine.info.reason])))
-    _emit(pipe, Loaded(**asdict(info), load_ms=1000 * (time.perf_counter() - started)))
-    return engine
+    scheduler = Scheduler(engine, lambda message: _emit(pipe, message))
+    scheduler.measure()
+    _emit(pipe, Loaded(**asdict(info), load_ms=1000 * (time.perf_counter() - started), **vars(scheduler.speed)))
+    return scheduler
 
 
 def _emit(pipe: BinaryIO, message: FromWorker) -> None:

@@ -89,6 +89,11 @@ class EchoSequence:
     def rewind(self, length: int) -> None:
         del self._ids[length:]
 
+    def fork(self, length: int) -> "EchoSequence":
+        other = EchoSequence(self._tokenizer, self._reply, self._seconds_per_token, self._context_tokens)
+        other._ids = self._ids[:length]
+        return other
+
     def next(self, temperature: float = 0.0, allowed: Sequence[int] | None = None) -> Token:
         if allowed:
             return Token(allowed[0], 1.0)

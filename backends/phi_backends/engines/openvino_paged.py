@@ -1,8 +1,9 @@
 """OpenVINO on CPU and GPU: the paged-attention form of the model, driven a forward pass at a time.
 
 The KV cache is one pool of blocks. A sequence holds a list of them and a length; rewinding is setting the length back, and stale rows are
-overwritten in place. So a key costs the tokens it added: with 1,500 tokens of context the first token of an answer takes one decode step,
-where the prefix cache of openvino_genai, which works in whole blocks, takes two to four.
+overwritten in place. Sequences that begin the same share blocks, and one is copied before it is written to by either. So a key costs the
+tokens it added: with 1,500 tokens of context the first token of an answer takes one decode step, where the prefix cache of
+openvino_genai, which works in whole blocks, takes two to four.
 
 Not here: which sequence gives way when the pool is full (scheduler.py).
 """
@@ -87,16 +88,20 @@ class PagedEngine:
         self.block_tokens: int = next(port.partial_shape[2].get_length() for port in caches if "value_cache" in port.any_name)
         self._blocks_total = _pool_blocks(core, info, caches, self.block_tokens, options)
         context = None if info.device == "CPU" else core.get_default_context(info.device)
+        self._caches: list[Any] = []
         try:
             for port in caches:
                 shape = ov.Shape([self._blocks_total, *(port.partial_shape[axis].get_length() for axis in (1, 2, 3))])
                 tensor = ov.Tensor(port.element_type, shape) if context is None else context.create_tensor(port.element_type, shape, {})
                 self._request.set_tensor(port.any_name, tensor)
+                self._caches.append(tensor)
         except RuntimeError as error:
             raise EngineError(
                 f"There is no memory for a KV cache of {self.kv_tokens} tokens ({what_it_says(error)}). Lower the engine option kv_tokens."
             ) from error
         self.free_blocks = list(range(self._blocks_total))
+        self._users = [0] * self._blocks_total
+        """How many sequences hold each block."""
 
     @property
     def kv_tokens(self) -> int:
@@ -110,6 +115,34 @@ class PagedEngine:
 
     def close(self) -> None:
         """Frees nothing that the end of the process does not: the runtime's own destructors do the rest."""
+
+    def take_block(self) -> int:
+        block = self.free_blocks.pop()
+        self._users[block] = 1
+        return block
+
+    def share(self, blocks: Sequence[int]) -> None:
+        for block in blocks:
+            self._users[block] += 1
+
+    def is_shared(self, block: int) -> bool:
+        return self._users[block] > 1
+
+    def give_back(self, blocks: Sequence[int]) -> None:
+        for block in blocks:
+            self._users[block] -= 1
+            if not self._users[block]:
+                self.free_blocks.append(block)
+
+    def copy_block(self, source: int) -> int:
+        """The number of a block of the same content. On a 3.8 B model that is 6 MB, a hundredth of a decode step."""
+        target = self.take_block()
+        for cache in self._caches:
+            rest = list(cache.shape)[1:]
+            ends = [(ov.Coordinate([block, 0, 0, 0]), ov.Coordinate([block + 1, *rest])) for block in (source, target)]
+            read, written = (type(cache)(cache, *end) for end in ends)
+            read.copy_to(written)
+        return target
 
     def warm_up(self) -> None:
         sequence = self.open()
@@ -156,10 +189,15 @@ class PagedSequence:
             raise EngineError(
                 f"Prompt and answer are longer than the context of {engine.info.context_tokens} tokens. Shorten the prompt or the answer."
             )
+        written = self._length // engine.block_tokens
+        is_shared = written < len(self._blocks) and engine.is_shared(self._blocks[written])
         missing = -(-length // engine.block_tokens) - len(self._blocks)
-        if missing > len(engine.free_blocks):
+        if missing + is_shared > len(engine.free_blocks):
             raise EngineFull("The KV cache has no room for more tokens.")
-        self._blocks += [engine.free_blocks.pop() for _ in range(missing)]
+        if is_shared:
+            shared, self._blocks[written] = self._blocks[written], engine.copy_block(self._blocks[written])
+            engine.give_back([shared])
+        self._blocks += [engine.take_block() for _ in range(missing)]
         self._logits = engine.run(ids, self._length, self._blocks)
         self._length = length
 
@@ -168,8 +206,15 @@ class PagedSequence:
             return
         self._length, self._logits = length, None
         kept = -(-length // self._engine.block_tokens)
-        self._engine.free_blocks += self._blocks[kept:]
+        self._engine.give_back(self._blocks[kept:])
         del self._blocks[kept:]
+
+    def fork(self, length: int) -> "PagedSequence":
+        other = PagedSequence(self._engine)
+        other._length = min(length, self._length)
+        other._blocks = self._blocks[: -(-other._length // self._engine.block_tokens)]
+        self._engine.share(other._blocks)
+        return other
 
     def next(self, temperature: float = 0.0, allowed: Sequence[int] | None = None) -> Token:
         if self._logits is None:
