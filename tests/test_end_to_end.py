@@ -1,5 +1,6 @@
 """The real server in a real process with the echo engine: what six editors say, what an editor recorded, and what nobody should send."""
 
+import asyncio
 import json
 import signal
 import sys
@@ -149,6 +150,15 @@ async def test_every_message_is_survived_and_every_request_answered(initialized:
             await client.notify("exit")
             assert await client.wait() == 0
         assert "Traceback" not in client.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="on Windows a shell cannot close stdin")
+async def test_a_closed_stdin_is_said_in_a_sentence() -> None:
+    process = await asyncio.create_subprocess_exec("sh", "-c", 'exec "$@" <&-', "sh", *SERVER, stderr=asyncio.subprocess.PIPE)
+    async with asyncio.timeout(20):
+        _, said = await process.communicate()
+    assert process.returncode == 2
+    assert b"Start it with both open." in said
 
 
 @pytest.mark.parametrize("way", ["exit", "end of stdin", "SIGTERM", "SIGKILL"])

@@ -15,6 +15,8 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 
+from phi_backends.errors import BadInput
+
 MAX_MESSAGE_BYTES = 128 * 1024 * 1024
 """A 50 MB file can be opened; a header that promises more is taken for garbage."""
 
@@ -115,7 +117,12 @@ class Writer:
 
 
 def take_over_stdio() -> tuple[int, int]:
-    """Our own copies of stdin and stdout. A stray `print` then lands in the log, and no child can eat the editor's messages."""
+    """Our own copies of stdin and stdout. A stray `print` then lands in the log, and no child can eat the editor's messages.
+
+    Raises BadInput when one of them is closed.
+    """
+    if sys.stdin is None or sys.stdout is None:
+        raise BadInput("An editor speaks to phi-ls over stdin and stdout, and one of them is closed. Start it with both open.")
     sys.stdout.flush()
     stdin, stdout = os.dup(0), os.dup(1)
     if sys.platform == "win32":
@@ -123,10 +130,10 @@ def take_over_stdio() -> tuple[int, int]:
 
         msvcrt.setmode(stdin, os.O_BINARY)
         msvcrt.setmode(stdout, os.O_BINARY)
-    nothing = os.open(os.devnull, os.O_RDONLY)
+    nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)
+    os.dup2(nothing if sys.stderr is None else 2, 1)
     os.close(nothing)
-    os.dup2(2, 1)
     return stdin, stdout
 
 
