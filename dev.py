@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
-EXTRAS = {"demo": "openvino", "test": "openvino,dev", "editors": "openvino,dev"}
+EXTRAS = {"demo": "openvino", "test": "openvino,onnx,dev", "editors": "openvino,dev"}
 
 
 def main() -> int:

@@ -5,6 +5,7 @@ They run the embedded model, or the folder named by PHI_LS_TEST_MODEL.
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -64,11 +65,29 @@ def load_npu_on_cpu() -> Engine:
     return load(find(MODEL), 1024, device, options, lambda stage: None, NPU_ON_CPU)
 
 
+def load_onnx(folder: Path, *, grows_only: bool) -> Engine:
+    """`grows_only` drives the CPU as DirectML must be driven."""
+    pytest.importorskip("onnxruntime_genai", reason="ONNX Runtime GenAI is not installed")
+    pytest.importorskip("onnx", reason="the package onnx, which the model is written with, is not installed")
+    _model_or_skip()
+    from onnx_model import write_onnx_folder
+
+    from phi_backends.engines import onnx, onnx_generators
+
+    write_onnx_folder(find(MODEL).path, folder)
+    engine = onnx.load(str(folder), "CPU", {}, lambda stage: None)
+    assert isinstance(engine, onnx_generators.OnnxEngine)
+    engine.grows_only = grows_only
+    return engine
+
+
 ENGINES: dict[str, Any] = {
-    "echo": load_echo,
-    "openvino on CPU": lambda: load_openvino("CPU"),
-    "openvino on GPU": lambda: load_openvino("GPU"),
-    "openvino on NPU, emulated": load_npu_on_cpu,
+    "echo": lambda folder: load_echo(),
+    "openvino on CPU": lambda folder: load_openvino("CPU"),
+    "openvino on GPU": lambda folder: load_openvino("GPU"),
+    "openvino on NPU, emulated": lambda folder: load_npu_on_cpu(),
+    "onnx on CPU": lambda folder: load_onnx(folder, grows_only=False),
+    "onnx on DirectML, emulated": lambda folder: load_onnx(folder, grows_only=True),
 }
 
 
@@ -80,8 +99,8 @@ def _model_or_skip() -> None:
 
 
 @pytest.fixture(scope="module", params=ENGINES)
-def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
-    engine: Engine = ENGINES[request.param]()
+def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    engine: Engine = ENGINES[request.param](tmp_path_factory.mktemp("engine") / "model")
     yield engine
     engine.close()
 

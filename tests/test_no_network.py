@@ -52,6 +52,13 @@ def test_importing_a_runtime_behind_our_package_sends_nothing(tmp_path: Path) ->
     assert run_watched(tmp_path, "-c", "import phi_backends, openvino; openvino.Core().available_devices") == ""
 
 
+def test_importing_onnx_runtime_behind_our_package_leaves_no_identifier(tmp_path: Path) -> None:
+    """Its uploader is native code, which the watch does not see; it begins by writing a device id into the user's folders."""
+    pytest.importorskip("onnxruntime_genai", reason="ONNX Runtime GenAI is not installed")
+    assert run_watched(tmp_path, "-c", "import phi_backends, onnxruntime_genai") == ""
+    assert not [path for path in (tmp_path / "home").rglob("*") if path.is_file()]
+
+
 @pytest.mark.skipif(not EMBEDDED_FOLDER.is_dir(), reason="the embedded model is not in this checkout")
 def test_completing_and_explaining_sends_nothing(tmp_path: Path) -> None:
     source = tmp_path / "sums.py"

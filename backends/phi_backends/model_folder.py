@@ -12,6 +12,8 @@ EMBEDDED = "embedded"
 """The name of the model that ships with phi-ls."""
 EMBEDDED_FOLDER = Path(__file__).parent / "models" / "phi-ls-nano"
 """Its folder; a checkout without it still has the echo engine."""
+MADE_FOR = {"openvino_model.xml": "openvino", "genai_config.json": "onnx"}
+"""A file that tells for which engine a model folder was made."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,8 @@ class ModelFolder:
     """A name in phi_prompts.chat.FORMATS."""
     templates: str
     """A folder of phi_prompts/templates."""
+    engines: tuple[str, ...]
+    """Those that it was made for, most often one."""
 
 
 def find(model: str) -> ModelFolder:
@@ -30,14 +34,9 @@ def find(model: str) -> ModelFolder:
     path = EMBEDDED_FOLDER if model == EMBEDDED else Path(model).expanduser().absolute()
     if not path.is_dir():
         raise ModelError(f'There is no model folder "{model}". Give the path of one, or "{EMBEDDED}" for the model that ships with phi-ls.')
-    config = _json(path / "config.json")
-    if config is None:
-        raise ModelError(
-            f'"{path}" holds no config.json, as model folders written by `optimum-cli export openvino` do. Convert the model again.'
-        )
-    context = config.get("max_position_embeddings")
+    context, width = _sizes(path)
     if not isinstance(context, int) or context < 64:
-        raise ModelError(f'config.json in "{path}" gives no usable max_position_embeddings ({context!r}). Convert the model again.')
+        raise ModelError(f'The JSON files in "{path}" give no usable length of context ({context!r}). Fetch or convert the model again.')
     try:
         chat_format = detect(_chat_template(path), _bos_token(path))
     except UnknownChatFormat as error:
@@ -47,7 +46,21 @@ def find(model: str) -> ModelFolder:
         name=path.name,
         context_tokens=context,
         chat_format=chat_format.name,
-        templates="small" if int(config.get("hidden_size", 0)) < 1024 else "phi3",
+        templates="small" if width < 1024 else "phi3",
+        engines=tuple(engine for name, engine in MADE_FOR.items() if (path / name).is_file()),
+    )
+
+
+def _sizes(path: Path) -> tuple[Any, int]:
+    """The context, in tokens, and the width of the model."""
+    if (genai := read_json(path / "genai_config.json")) is not None:  # folders for ONNX Runtime GenAI may have no other
+        model = genai.get("model") or {}
+        return model.get("context_length"), int(model.get("decoder", {}).get("hidden_size", 0))
+    if (config := read_json(path / "config.json")) is not None:
+        return config.get("max_position_embeddings"), int(config.get("hidden_size", 0))
+    raise ModelError(
+        f'"{path}" holds neither config.json nor genai_config.json, as model folders for OpenVINO and ONNX Runtime GenAI do. '
+        "Fetch or convert the model again."
     )
 
 
@@ -56,18 +69,18 @@ def _chat_template(path: Path) -> str:
     own_file = path / "chat_template.jinja"
     if own_file.is_file():
         return own_file.read_text(encoding="utf-8")
-    template = (_json(path / "tokenizer_config.json") or {}).get("chat_template", "")
+    template = (read_json(path / "tokenizer_config.json") or {}).get("chat_template", "")
     if isinstance(template, list):  # several named templates: [{"name": "default", "template": …}, …]
         template = next((entry["template"] for entry in template if entry.get("name") == "default"), "")
     return str(template)
 
 
 def _bos_token(path: Path) -> str:
-    token = (_json(path / "tokenizer_config.json") or {}).get("bos_token") or ""
+    token = (read_json(path / "tokenizer_config.json") or {}).get("bos_token") or ""
     return str(token["content"] if isinstance(token, dict) else token)
 
 
-def _json(path: Path) -> dict[str, Any] | None:
+def read_json(path: Path) -> dict[str, Any] | None:
     """The object in a JSON file, None where there is no file."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))

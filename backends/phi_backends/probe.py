@@ -13,7 +13,17 @@ import platform
 import sys
 from typing import Any
 
-PACKAGES = ("openvino", "openvino-genai", "openvino-tokenizers", "tokenizers", "numpy", "pygls", "lsprotocol")
+PACKAGES = (
+    "openvino",
+    "openvino-genai",
+    "openvino-tokenizers",
+    "onnxruntime-genai",
+    "onnxruntime-genai-directml",
+    "tokenizers",
+    "numpy",
+    "pygls",
+    "lsprotocol",
+)
 
 
 def probe() -> dict[str, Any]:

@@ -90,11 +90,12 @@ def _utf8(text: str) -> bytes:
 
 
 def _declared_ends(folder: Path) -> set[int]:
-    """`eos_token_id` of the folder's JSON files: a number, a list of them, or absent."""
+    """`eos_token_id` of the folder's JSON files: a number, a list of them, or absent. genai_config.json has it under `model`."""
     ends: set[int] = set()
-    for name in ("generation_config.json", "config.json"):
+    for name in ("generation_config.json", "config.json", "genai_config.json"):
         try:
-            declared = json.loads((folder / name).read_text(encoding="utf-8")).get("eos_token_id")
+            content = json.loads((folder / name).read_text(encoding="utf-8"))
+            declared = content.get("model", content).get("eos_token_id") if name.startswith("genai") else content.get("eos_token_id")
         except FileNotFoundError:
             continue
         except (OSError, ValueError) as error:

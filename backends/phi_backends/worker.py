@@ -18,6 +18,7 @@ import traceback
 from dataclasses import asdict, replace
 from typing import BinaryIO
 
+from phi_backends.auto import choose_engine
 from phi_backends.engine import Engine
 from phi_backends.engines import ENGINES
 from phi_backends.errors import BadInput, EngineError, PhiError
@@ -75,7 +76,7 @@ def _load(pipe: BinaryIO, request: Load) -> Scheduler:
 
     name, reason = request.engine, ""
     if name == "auto":
-        name, reason = "openvino", "OpenVINO is the engine for this model"
+        name, reason = choose_engine(request.model)
     if name not in ENGINES:
         raise BadInput(f'There is no engine "{name}". Choose one of: auto, {", ".join(ENGINES)}.')
     progress(f"starting {name}")

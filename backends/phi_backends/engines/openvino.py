@@ -7,11 +7,12 @@ CPU and GPU run the paged-attention form of the model in a loop of ours (openvin
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from phi_backends.engine import Engine, Options, Progress
 from phi_backends.errors import BadInput, EngineError, EngineMissing, ModelError
 from phi_backends.model_folder import ModelFolder, find
+from phi_backends.options import read_options
 
 try:
     import openvino as ov
@@ -37,23 +38,6 @@ class OpenVinoOptions:
     cache_dir: str = ""
     """The folder for compiled models, or `off`; by default the user's cache folder, and off on the CPU."""
 
-    @classmethod
-    def read(cls, options: Options) -> "OpenVinoOptions":
-        """Raises BadInput for a name or a value that is none of the above."""
-        for name, value in options.items():
-            if name not in cls.__annotations__:
-                raise BadInput(f'The OpenVINO engine has no option "{name}". Its options are {", ".join(cls.__annotations__)}.')
-            kind = cls.__annotations__[name]
-            if kind is int and (type(value) is not int or value < 0):
-                raise BadInput(f"The engine option {name} is a whole number from 0 on, not {value!r}.")
-            if kind is not int and (type(value) is not str or value not in (get_args(kind) or (value,))):
-                raise BadInput(f"The engine option {name} is {_choices(kind)}, not {value!r}.")
-        return cls(**options)  # type: ignore[arg-type]  # checked above
-
-
-def _choices(kind: Any) -> str:
-    return "one of " + ", ".join(get_args(kind)[1:]) if get_args(kind) else "a text"
-
 
 NPU_CONTEXT_TOKENS = 1024
 SMALL_MODEL_BYTES = 100_000_000
@@ -65,7 +49,7 @@ def load(model: str, device: str, options: Options, progress: Progress) -> Engin
 
     Raises BadInput for a device or an option that there is not, ModelError for a folder that is no complete model.
     """
-    chosen = OpenVinoOptions.read(options)
+    chosen = read_options(OpenVinoOptions, "OpenVINO", options)
     folder = find(model)
     _check_files(folder)
     core = ov.Core()
