@@ -52,10 +52,16 @@ def test_importing_a_runtime_behind_our_package_sends_nothing(tmp_path: Path) ->
     assert run_watched(tmp_path, "-c", "import phi_backends, openvino; openvino.Core().available_devices") == ""
 
 
-def test_importing_onnx_runtime_behind_our_package_leaves_no_identifier(tmp_path: Path) -> None:
-    """Its uploader is native code, which the watch does not see; it begins by writing a device id into the user's folders."""
+@pytest.mark.skipif(not EMBEDDED_FOLDER.is_dir(), reason="the embedded model is not in this checkout")
+def test_a_model_in_onnx_leaves_no_identifier(tmp_path: Path) -> None:
+    """The runtime's uploader is native code, which the watch does not see; it begins by writing a device id into the user's folders."""
     pytest.importorskip("onnxruntime_genai", reason="ONNX Runtime GenAI is not installed")
-    assert run_watched(tmp_path, "-c", "import phi_backends, onnxruntime_genai") == ""
+    pytest.importorskip("onnx", reason="the package onnx, which the model is written with, is not installed")
+    from onnx_model import write_onnx_folder
+
+    write_onnx_folder(EMBEDDED_FOLDER, tmp_path / "model")
+    load = f"from phi_backends.engines.onnx import load; load({str(tmp_path / 'model')!r}, 'CPU', {{}}, print)"
+    assert run_watched(tmp_path, "-c", load) == ""
     assert not [path for path in (tmp_path / "home").rglob("*") if path.is_file()]
 
 
