@@ -95,6 +95,14 @@ _LANGUAGES: Final = {
     "yaml": Language("YAML", "yaml"),
 }
 
+_LINE_COMMENTS: Final = {
+    "#": "python ruby shellscript perl r elixir makefile dockerfile yaml toml julia powershell",
+    "//": "c cpp csharp dart fsharp go groovy java javascript javascriptreact kotlin php rust scala swift typescript typescriptreact jsonc",
+    "--": "haskell lua sql",
+    ";": "clojure",
+    "%": "erlang latex",
+}
+
 _MARKDOWN: Final = {"markdown", "mdx", "quarto", "rmd"}
 
 
@@ -110,6 +118,13 @@ def language(language_id: str) -> Language:
 def fence(language_id: str, code: str = "") -> str:
     """The backticks of a Markdown fence round code of this language: longer ones where the code is likely to hold fences itself."""
     return "````" if language_id in _MARKDOWN or "```" in code else "```"
+
+
+def conventions(language_id: str, indent: str) -> str:
+    """One sentence, with its line feed, that says how a file is written. `indent` is one step of its indentation."""
+    step = "tabs" if indent.startswith("\t") else f"{len(indent)} blanks"
+    mark = next((mark for mark, ids in _LINE_COMMENTS.items() if language_id in ids.split()), "")
+    return f"It is indented with {step}{f', and its comments begin with {mark}' if mark else ''}.\n"
 
 
 def documentation(language_id: str, text: str) -> str:

@@ -22,7 +22,7 @@ from itertools import accumulate
 from typing import Final, Literal, cast
 
 from phi_prompts.chat import ChatFormat, Content, Message, Role, render
-from phi_prompts.languages import DocComment, fence, language
+from phi_prompts.languages import DocComment, conventions, fence, language
 from phi_prompts.prompt import Prompt, Window
 
 TaskName = Literal["complete", "explain", "fix", "docstring", "tests", "simplify"]
@@ -81,11 +81,14 @@ def complete(
     after: Sequence[str],
     first_line: int = 0,
     context: Sequence[Code] = (),
+    problems: Sequence[Diagnostic] = (),
+    indent: str = "",
 ) -> Question:
     """Continue the code at the cursor. The answer is code, from the cursor on.
 
     `before`: the lines before the cursor, the last one up to the cursor. `after`: the lines below the cursor's line. `first_line`: the
-    document's line number of `before[0]`. `context`: other code that may help, the least likely to change first.
+    document's line number of `before[0]`. `context`: other code that may help, the least likely to change first. `problems`: what an
+    editor complains of near the cursor. `indent`: one step of indentation.
 
     What is right of the cursor is not shown to the model: nothing before the last line depends on the cursor's line, so typing only
     appends to the prompt and the KV cache stays valid.
@@ -95,6 +98,8 @@ def complete(
         "before": _above(before, first_line, SHARES["before"]),
         "after": _below(_limited(templates, after), SHARES["after"]),
         "context": tuple(snippets),
+        "conventions": (conventions(language_id, indent),) if indent else (),
+        "problems": tuple(_problem(Code(path, language_id, before[:-1], first_line), problem) for problem in problems[:MOST_PROBLEMS]),
     }
     return _question(chat_format, templates, "complete", path, language_id, fence(language_id), values)
 

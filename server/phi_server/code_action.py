@@ -22,6 +22,10 @@ async def code_action(session: Session, params: types.CodeActionParams) -> list[
     """The actions that apply to the range. Those that the model cannot do are shown as disabled, or not at all."""
     snapshot = session.snapshot(params.text_document.uri)
     selection = session.range(snapshot, params.range)
+    session.problems[snapshot.uri] = (
+        snapshot.version,
+        tuple(Diagnostic(one.range.start.line, one.message) for one in params.context.diagnostics),
+    )
     found = []
     for action in ACTIONS.values():
         if action.edits and not (session.editor.apply_edit or session.editor.resolve_edit):

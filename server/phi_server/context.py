@@ -1,4 +1,4 @@
-"""How much of a document goes into a prompt: about what fits, so that a huge file costs no more than a big one.
+"""How much of a document goes into a prompt: about what fits, so that a huge file costs no more than a big one. Without its secrets.
 
 Not here: the cut to the token, which only the worker can make (phi_prompts.prompt).
 """
@@ -9,6 +9,7 @@ from typing import TypedDict
 from phi_backends.messages import Loaded
 from phi_prompts.tasks import Code
 from phi_server.documents import Range, Snapshot
+from phi_server.redact import redacted
 
 CHARACTERS_PER_TOKEN = 6
 """More than any code has (Phi-3: 3.0 on Python), so that the worker always has enough to cut from."""
@@ -29,7 +30,7 @@ def surroundings(snapshot: Snapshot, range: Range, loaded: Loaded) -> Surroundin
     first, end = range.start.line, range.end.line + 1
     budget = CHARACTERS_PER_TOKEN * loaded.context_tokens
     return Surroundings(
-        selection=Code(snapshot.path, snapshot.language_id, snapshot.lines[first:end], first),
+        selection=Code(snapshot.path, snapshot.language_id, redacted(snapshot.lines[first:end]), first),
         before=lines_above(snapshot, first, budget)[1],
         after=lines_below(snapshot, end, budget),
     )
@@ -42,7 +43,7 @@ def lines_above(snapshot: Snapshot, line: int, budget: int) -> tuple[int, Sequen
         first -= 1
     while first % LINES_GRID and len(snapshot.lines[first - 1]) < budget:
         first -= 1
-    return first, snapshot.lines[first:line]
+    return first, redacted(snapshot.lines[first:line])
 
 
 def lines_below(snapshot: Snapshot, line: int, budget: int) -> Sequence[str]:
@@ -50,4 +51,4 @@ def lines_below(snapshot: Snapshot, line: int, budget: int) -> Sequence[str]:
     end = line
     while end < len(snapshot.lines) and (budget := budget - len(snapshot.lines[end])) >= 0:
         end += 1
-    return snapshot.lines[line:end]
+    return redacted(snapshot.lines[line:end])

@@ -22,6 +22,7 @@ from phi_server.documentation import placed, skeleton
 from phi_server.documents import Position, Range, Snapshot, indentation
 from phi_server.explanation import SENTENCE_TOKENS, SMALL
 from phi_server.outline import MAX_PARSED_CHARACTERS
+from phi_server.redact import redacted_line, restored
 from phi_server.settings import Settings
 
 _FENCED = re.compile(r"^[ \t]*(```+|~~~+)[^\n]*\n(.*?)(?:^[ \t]*\1|\Z)", re.DOTALL | re.MULTILINE)
@@ -74,6 +75,7 @@ async def propose(
         async for piece in generation:
             answer += piece.text
             on_text(answer)
+    answer = restored(answer, snapshot.lines)
     if task == "docstring":
         return documented(snapshot, range, answer, small)
     if task == "tests":
@@ -85,7 +87,8 @@ def ask(task: tasks.TaskName, snapshot: Snapshot, range: Range, loaded: Loaded, 
     chat: ChatFormat = FORMATS[loaded.chat_format]
     about = surroundings(snapshot, range, loaded)
     if task == "fix":
-        return tasks.fix(chat, loaded.templates, **about, diagnostics=diagnostics)
+        told = [tasks.Diagnostic(one.line, redacted_line(one.message)) for one in diagnostics]
+        return tasks.fix(chat, loaded.templates, **about, diagnostics=told)
     asked = {"docstring": tasks.docstring, "tests": tasks.tests, "simplify": tasks.simplify, "explain": tasks.explain}[task]
     return asked(chat, loaded.templates, **about)
 

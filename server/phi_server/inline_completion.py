@@ -23,6 +23,8 @@ from phi_server.documents import Position, Range, Snapshot
 from phi_server.explanation import SMALL
 from phi_server.gate import reason_for_silence
 from phi_server.postprocess import Site, clean, cut_block, cut_next_lines, in_place, opens_block, without_last_line
+from phi_server.redact import is_secret_file, redacted_line, restored
+from phi_server.related import NOTHING, Context
 from phi_server.settings import Settings
 from phi_server.unwrap import is_introduction, is_over
 
@@ -57,19 +59,24 @@ async def complete(
     invoked: bool = False,
     priority: Priority = Priority.COMPLETION,
     on_text: Callable[[str], None] = lambda text: None,
+    context: Callable[[Snapshot, Position], Context | None] = lambda snapshot, position: NOTHING,
 ) -> Completion | None:
     """What could come next; None when there is nothing worth showing. Cancelling it stops the engine within a step.
 
     `invoked`: somebody asked for it and waits, so it may be several lines. `on_text` is called with all text so far, as the model writes
-    it. Raises PhiError when there is no engine or it fails.
+    it. `context` gathers what else of the project the model is shown; None: not even this document. Raises PhiError when there is no
+    engine or it fails.
     """
     started = time.perf_counter()
     position = snapshot.clamp(position)
     loaded = await client.loaded()
     site = site_at(snapshot, position, settings, invoked)
-    if reason_for_silence(site, invoked) is not None:
+    if reason_for_silence(site, invoked) is not None or redacted_line(site.head) != site.head or is_secret_file(snapshot.path):
         return None
-    question, heal = ask(snapshot, position, loaded)
+    about = context(snapshot, position)
+    if about is None:
+        return None
+    question, heal = ask(snapshot, position, loaded, about)
     text, first_ms = "", 0.0
     probability: float | None = 1.0
     with client.generate(
@@ -88,7 +95,7 @@ async def complete(
                 break
     if generation.done is not None and generation.done.reason == "length":
         text = without_last_line(text)
-    cleaned = clean(text, site)
+    cleaned = clean(restored(text, snapshot.lines), site)
     if cleaned is None:
         return None
     end = Position(position.line, position.character + cleaned.overwrites)
@@ -114,7 +121,7 @@ def site_at(snapshot: Snapshot, position: Position, settings: Settings, invoked:
     )
 
 
-def ask(snapshot: Snapshot, position: Position, loaded: Loaded) -> tuple[tasks.Question, str]:
+def ask(snapshot: Snapshot, position: Position, loaded: Loaded, about: Context = NOTHING) -> tuple[tasks.Question, str]:
     """The question to the model, and the text that its answer must begin with.
 
     Models read code in tokens that begin with a blank and go on to the end of a word: `·return` is one, and so the last blank of an
@@ -134,6 +141,9 @@ def ask(snapshot: Snapshot, position: Position, loaded: Loaded) -> tuple[tasks.Q
         before=[*before, head[: len(head) - len(heal)]],
         after=lines_below(snapshot, position.line + 1, budget),
         first_line=first,
+        context=about.code,
+        problems=about.problems,
+        indent=about.indent,
     )
     return question, heal
 

@@ -151,7 +151,9 @@ class Draft:
         ladder, place = self._ladder, self.place
         session = ladder._session
         try:
-            found = await complete(snapshot, position, session.client, session.settings, invoked=invoked, on_text=self._tell)
+            found = await complete(
+                snapshot, position, session.client, session.settings, invoked=invoked, on_text=self._tell, context=session.context
+            )
             if found is None:
                 ladder._known.remember(Suggestion(place, ""))
             else:

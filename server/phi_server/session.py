@@ -18,13 +18,17 @@ from pygls.uris import to_fs_path
 from phi_backends.client import Client, EngineStatus
 from phi_backends.errors import BadInput, EngineError
 from phi_backends.messages import Load, Loaded
+from phi_prompts.tasks import Diagnostic
 from phi_server.documents import Position, Range, Snapshot, from_units, to_units
 from phi_server.editor import Editor
+from phi_server.explanation import SMALL
 from phi_server.ladder import Ladder
 from phi_server.protocol import PhiLanguageServer
+from phi_server.related import NOTHING, Context, Related
 from phi_server.settings import Settings, parse
 from phi_server.status import Reporter
 from phi_server.views import Views
+from phi_server.workspace_files import WorkspaceFiles
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +43,10 @@ class Session:
         self.views = Views(server)
         self.ladder = Ladder(self)
         self.settings = command_line
+        self.problems: dict[str, tuple[int | None, tuple[Diagnostic, ...]]] = {}
+        """What the editor has last complained of in a document, and in which version of it."""
+        self._related: Related | None = None
+        """Made when it is first asked for: the workspace folders are known then."""
         self.shown = self.accepted = 0
         """Suggestions, since the start."""
         self._command_line = {
@@ -137,6 +145,18 @@ class Session:
         if document is None:
             raise BadInput("The document is not open in the editor. Open it and try again.")
         return Snapshot(uri, document.version, document.language_id or "plaintext", tuple(document.lines))
+
+    def context(self, snapshot: Snapshot, position: Position) -> Context | None:
+        """What of the project a completion at `position` may see; None when it may not see the document itself."""
+        workspace = self.server.workspace
+        if self._related is None:
+            folders = [folder.uri for folder in workspace.folders.values()] or ([workspace.root_uri] if workspace.root_uri else [])
+            self._related = Related(WorkspaceFiles([path for uri in folders if (path := self.file(uri)) is not None]), self.problems)
+        if self._related.is_shut(snapshot):
+            return None
+        if self.loaded is None or self.loaded.templates == SMALL:
+            return NOTHING  # a model that was trained without
+        return self._related.at(snapshot, position, {uri: self.snapshot(uri) for uri in workspace.text_documents})
 
     def position(self, snapshot: Snapshot, position: types.Position) -> Position:
         """A position of the editor's, in characters."""

@@ -7,12 +7,16 @@ streaming, cancelling) does the same work as with a real one.
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from phi_backends.engine import EngineInfo, Options, Progress, Token
 from phi_backends.errors import BadInput, EngineError
 
-OPTIONS: dict[str, str | int | float] = {"reply": "", "ms_per_token": 0, "load_ms": 0, "context_tokens": 16384, "templates": "phi3"}
-"""The options and their defaults. `ms_per_token` is for each token of prompt or answer; `reply` empty: the line as said above."""
+OPTIONS: dict[str, str | int | float] = {
+    "reply": "", "ms_per_token": 0, "load_ms": 0, "context_tokens": 16384, "templates": "phi3", "record": "",
+}  # fmt: skip
+"""The options and their defaults. `ms_per_token` is for each token of prompt or answer; `reply` empty: the line as said above; `record`: a
+file that all text which arrives here is appended to, for bug reports and tests."""
 
 _CONTROLS = ("<|end|>", "<|assistant|>", "<|user|>", "<|system|>")
 _FIRST_CONTROL = 0x110000
@@ -25,7 +29,9 @@ def load(model: str, device: str, options: Options, progress: Progress) -> "Echo
         raise BadInput(f'The echo engine has no option "{min(unknown)}". Its options are {", ".join(OPTIONS)}.')
     chosen = {**OPTIONS, **options}
     time.sleep(float(chosen["load_ms"]) / 1000)
-    return EchoEngine(str(chosen["reply"]), float(chosen["ms_per_token"]), int(chosen["context_tokens"]), str(chosen["templates"]))
+    engine = EchoEngine(str(chosen["reply"]), float(chosen["ms_per_token"]), int(chosen["context_tokens"]), str(chosen["templates"]))
+    engine.record = str(chosen["record"])
+    return engine
 
 
 class EchoTokenizer:
@@ -47,6 +53,7 @@ class EchoTokenizer:
 
 class EchoEngine:
     can_choose = True
+    record = ""
 
     def __init__(self, reply: str, ms_per_token: float, context_tokens: int, templates: str) -> None:
         self.tokenizer = EchoTokenizer()
@@ -63,14 +70,15 @@ class EchoEngine:
         self._seconds_per_token = ms_per_token / 1000
 
     def open(self) -> "EchoSequence":
-        return EchoSequence(self.tokenizer, self._reply, self._seconds_per_token, self.info.context_tokens)
+        return EchoSequence(self.tokenizer, self._reply, self._seconds_per_token, self.info.context_tokens, self.record)
 
     def close(self) -> None:
         pass
 
 
 class EchoSequence:
-    def __init__(self, tokenizer: EchoTokenizer, reply: str, seconds_per_token: float, context_tokens: int) -> None:
+    def __init__(self, tokenizer: EchoTokenizer, reply: str, seconds_per_token: float, context_tokens: int, record: str) -> None:
+        self._record = record
         self._tokenizer = tokenizer
         self._reply = reply
         self._seconds_per_token = seconds_per_token
@@ -84,13 +92,16 @@ class EchoSequence:
         if len(self._ids) + len(ids) > self._context_tokens:
             raise EngineError(f"Prompt and answer are longer than the context of {self._context_tokens} tokens. Shorten the prompt.")
         time.sleep(len(ids) * self._seconds_per_token)
+        if self._record:
+            with Path(self._record).open("a", encoding="utf-8", errors="backslashreplace") as file:
+                file.write(self._tokenizer.decode(ids))
         self._ids += ids
 
     def rewind(self, length: int) -> None:
         del self._ids[length:]
 
     def fork(self, length: int) -> "EchoSequence":
-        other = EchoSequence(self._tokenizer, self._reply, self._seconds_per_token, self._context_tokens)
+        other = EchoSequence(self._tokenizer, self._reply, self._seconds_per_token, self._context_tokens, self._record)
         other._ids = self._ids[:length]
         return other
 
