@@ -72,6 +72,14 @@ def test_there_are_many_in_many_languages() -> None:
     assert len({str(case) for case in CASES}) == len(CASES)
 
 
+@pytest.mark.parametrize(("least", "invoked", "shown"), [(0.0, False, True), (0.5, False, True), (0.99, False, False), (0.99, True, True)])
+def test_silence_where_the_model_is_unsure(least: float, invoked: bool, shown: bool) -> None:
+    snapshot = Snapshot.of_text("file:///project/file.py", 1, "python", "def area(w, h):\n    return ")
+    settings = Settings(min_probability=least)
+    found = asyncio.run(complete(snapshot, Position(1, 11), cast(Client, Model("w * h")), settings, invoked=invoked))
+    assert (found is not None) is shown  # two pieces of 0.9 each
+
+
 # Properties, of any document and any answer
 
 LINE = st.sampled_from(

@@ -132,12 +132,7 @@ async def test_of_thirty_planted_secrets_none_reaches_the_engine(tmp_path: Path)
 
     names = "def cart_total(cart, item, invoice):\n    return cart.total(item, invoice)\n"
     other = "def cart_weight(cart, item, country, scale):\n    return scale.weigh(item.box, item.paper) + country.surplus\n"
-    own = (
-        "import config\nimport hidden\nfrom . import shop\n"
-        + planted(0, 8)
-        + names
-        + "\n\ndef main(cart, item, invoice):\n    \n"
-    )
+    own = "import config\nimport hidden\nfrom . import shop\n" + planted(0, 8) + names + "\n\ndef main(cart, item, invoice):\n    \n"
     own += "\n\n" + planted(8, 4)
     files = {
         ".gitignore": "hidden.py\n", ".phi-lsignore": "shut/\n", "config.py": names + planted(12, 4).replace("\n", "\ndef f(cart): ...\n"),

@@ -34,6 +34,8 @@ def test_an_unknown_key_is_named_with_the_known_ones_and_the_rest_is_in_force() 
         ("debounce_ms", -1, "a whole number"),
         ("debounce_ms", 1.5, "a whole number"),
         ("debounce_ms", float("nan"), "a whole number"),
+        ("min_probability", 1.5, "a number from 0 to 1"),
+        ("min_probability", True, "a number"),
         ("inline_completion", "yes", "true or false"),
         ("inline_completion", 1, "true or false"),
         ("model", 3, "a text"),
@@ -64,6 +66,10 @@ def test_nothing_given_is_no_problem() -> None:
 
 def test_whole_numbers_may_be_written_as_floats_and_an_empty_table_as_a_list() -> None:
     assert parse({"debounce_ms": 20.0, "engine_options": []}) == (Settings(debounce_ms=20), [])
+
+
+def test_probabilities_are_numbers() -> None:
+    assert parse({"min_probability": 1})[0].min_probability == 1.0
 
 
 def test_every_setting_is_described() -> None:

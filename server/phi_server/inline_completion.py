@@ -91,6 +91,8 @@ async def complete(
             text += piece.text
             on_text(text)
             probability = None if probability is None or piece.probability is None else probability * piece.probability
+            if not invoked and probability is not None and probability < settings.min_probability and "\n" not in text.strip():
+                return None  # not sure of the first line, by which one decides; nobody has asked
             if is_complete(text, site):
                 break
     if generation.done is not None and generation.done.reason == "length":
@@ -130,7 +132,7 @@ def ask(snapshot: Snapshot, position: Position, loaded: Loaded, about: Context =
     """
     head = snapshot.line(position.line)[: position.character]
     match = _FRAGMENT.search(head)
-    heal = match[0] if match else ""
+    heal = match[0] if match and redacted_line(head) == head else ""
     budget = CHARACTERS_PER_TOKEN * loaded.context_tokens
     first, before = lines_above(snapshot, position.line, budget)
     question = tasks.complete(
@@ -138,7 +140,7 @@ def ask(snapshot: Snapshot, position: Position, loaded: Loaded, about: Context =
         loaded.templates,
         path=snapshot.path,
         language_id=snapshot.language_id,
-        before=[*before, head[: len(head) - len(heal)]],
+        before=[*before, redacted_line(head)[: len(head) - len(heal)] if heal else redacted_line(head)],
         after=lines_below(snapshot, position.line + 1, budget),
         first_line=first,
         context=about.code,

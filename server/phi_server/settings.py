@@ -24,6 +24,10 @@ class Settings:
         default=300,
         metadata={"help": "Pause before a suggestion is made, at most; it adapts to how fast one types.", "from": 0, "to": 10_000},
     )
+    min_probability: float = field(
+        default=0.0,
+        metadata={"help": "Suggestions that the model is less sure of are not shown, unless asked for; 0: all are.", "from": 0, "to": 1},
+    )
     max_completion_tokens: int = field(default=96, metadata={"help": "Length of a suggestion at most.", "from": 1, "to": 4096})
     max_completion_lines: int = field(default=12, metadata={"help": "Lines of a suggestion at most.", "from": 1, "to": 200})
     max_answer_tokens: int = field(default=800, metadata={"help": "Length of an explanation or an edit at most.", "from": 1, "to": 32_768})
@@ -66,6 +70,11 @@ def _checked(default: object, limits: Mapping[str, Any], value: object) -> objec
         if isinstance(value, bool):
             return value
         raise ValueError("true or false")
+    if isinstance(default, float):
+        low, high = limits["from"], limits["to"]
+        if isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high:
+            return float(value)
+        raise ValueError(f"a number from {low} to {high}")
     if isinstance(default, int):
         low, high = limits["from"], limits["to"]
         if isinstance(value, float) and value.is_integer():
