@@ -1,6 +1,6 @@
 """textDocument/inlineCompletion and its fallback: what is asked of the model, and what becomes of the answer."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, cast
 
 import anyio
@@ -12,7 +12,7 @@ from phi_backends.client import Client, Generation
 from phi_backends.messages import Done, Loaded, Text, Timings
 from phi_prompts.prompt import Prompt, Window
 from phi_server.documents import Position, Range, Snapshot
-from phi_server.inline_completion import ask, complete, is_complete, site_at
+from phi_server.inline_completion import ask, complete, is_complete, site_at, so_far
 from phi_server.settings import Settings
 
 pytestmark = pytest.mark.anyio
@@ -322,7 +322,7 @@ async def test_typing_through_the_suggestion_on_show_runs_no_model() -> None:
 async def test_what_is_being_written_goes_on_when_its_beginning_was_typed() -> None:
     """Neovim does not cancel, VS Code does; neither costs the model's work."""
     for cancels in (False, True):
-        async with server(INLINE, reply="return math.pi * radius", ms_per_token=20) as client:
+        async with server(INLINE, reply="return math.pi * radius", ms_per_token=5) as client:
             await client.open(URI, PYTHON)
             first = await client.ask("textDocument/inlineCompletion", automatic(4, 17))
             await client.notify("textDocument/didChange", change(PYTHON.replace("math.p", "math.pi"), 2))
@@ -347,3 +347,81 @@ async def test_what_is_being_written_gives_way_when_something_else_was_typed() -
         answer = await client.request("textDocument/inlineCompletion", automatic(4, 13))
         assert answer["items"][0]["insertText"] == "th.pi * radius"
         assert await first is None
+
+
+def idle_requests(status: Any) -> int:
+    return int(status["work"]["idle"]["requests"])
+
+
+async def status_when(client: LspClient, met: Callable[[Any], bool]) -> Any:
+    with anyio.fail_after(20):
+        while True:
+            status = await client.request("workspace/executeCommand", {"command": "phi-ls.status"})
+            if met(status):
+                return status
+
+
+async def test_at_the_deadline_what_is_written_is_shown_and_the_rest_follows() -> None:
+    reply = "return math.pi * radius ** 2 + sum(values) + another_value + a_third_value"
+    async with server(INLINE, reply=reply, ms_per_token=4, deadline_ms=50, power="saving") as client:
+        await client.open(URI, PYTHON)
+        first = (await client.request("textDocument/inlineCompletion", automatic(4, 17)))["items"][0]["insertText"]
+        assert "i * radius ** 2 + sum(values) + another_value + a_third_value".startswith(first)
+        assert len(first) < 40
+        assert first.count("(") == first.count(")")
+        await status_when(client, lambda status: status["work"]["completion"]["requests"] == 1)  # goes on behind the scenes
+        answer = await client.request("textDocument/inlineCompletion", automatic(4, 17))
+        assert answer["items"][0]["insertText"] == reply.removeprefix("return math.p")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("first_name = other", "first_name"),
+        ("call(first, sec", None),
+        ("call(first)", "call(first)"),
+        ("call(first).and", "call(first)"),
+        ("x = 1", None),
+        ('name + "some text', None),
+        ("first()\n    second(", "first()"),
+    ],
+)
+def test_an_unfinished_text_is_shown_up_to_where_it_is_whole(text: str, shown: str | None) -> None:
+    site = site_at(document("def f():\n    \n"), Position(1, 4), Settings())
+    cleaned = so_far(text, site)
+    assert (cleaned.text if cleaned else None) == shown
+
+
+async def test_what_comes_after_the_suggestion_is_written_while_it_is_on_show() -> None:
+    async with server(INLINE, reply="return math.pi\n    area = math.e\n", ms_per_token=1) as client:
+        await client.open(URI, PYTHON)
+        answer = await client.request("textDocument/inlineCompletion", automatic(4, 17))
+        assert answer["items"][0]["insertText"] == "i"
+        await status_when(client, lambda status: idle_requests(status) >= 2)
+        await client.notify("textDocument/didChange", change(PYTHON.replace("math.p", "math.pi\n    "), 2))
+        answer = await client.request("textDocument/inlineCompletion", automatic(5, 4))
+        assert answer["items"][0]["insertText"] == "area = math.e"
+        status = await client.request("workspace/executeCommand", {"command": "phi-ls.status"})
+        assert status["work"]["completion"]["requests"] == 1
+
+
+async def test_where_the_cursor_is_the_prompt_is_run_ahead_of_time() -> None:
+    async with server(EVERYTHING, reply="return math.pi") as client:
+        await client.open(URI, PYTHON)
+        place = {"line": 4, "character": 17}
+        cursor = {"textDocument": {"uri": URI}, "range": {"start": place, "end": place}, "context": {"diagnostics": []}}
+        await client.request("textDocument/codeAction", cursor)
+        await status_when(client, lambda status: idle_requests(status) >= 1)
+        await client.request("textDocument/inlineCompletion", automatic(4, 17))
+        status = await client.request("workspace/executeCommand", {"command": "phi-ls.status"})
+        assert status["work"]["completion"]["prefilled_tokens"] <= 2
+
+
+async def test_an_unused_model_is_unloaded_and_loaded_again_at_the_next_key() -> None:
+    async with server(INLINE, reply="return math.pi", unload_after_s=1, power="saving") as client:
+        await client.open(URI, PYTHON)
+        await state(client, "asleep")
+        assert await client.request("textDocument/inlineCompletion", automatic(4, 17)) is None
+        await state(client, "ready")
+        answer = await client.request("textDocument/inlineCompletion", automatic(4, 17))
+        assert answer["items"][0]["insertText"] == "i"

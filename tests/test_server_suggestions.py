@@ -62,8 +62,9 @@ def test_accepting_what_is_remembered_gives_what_accepting_the_suggestion_gave(
         known.remember(suggestion)
         left = known.recall(place(now, cursor))
         if left is not None and left.text:
-            assert accepted(now, cursor, left) == accepted(old, position, suggestion)
-        elif text != typed and not edit and not drop and place(now, cursor).site.max_lines <= suggestion.place.site.max_lines:
+            # An empty last line is none that a site can see, and no suggestion depends on it.
+            assert accepted(now, cursor, left).rstrip("\n") == accepted(old, position, suggestion).rstrip("\n")
+        elif not (text == typed or edit or drop or suggestion.place.site.rest) and place(now, cursor).site.max_lines == 1:
             raise AssertionError("what was typed through was forgotten")
 
 

@@ -18,8 +18,8 @@ import pytest
 from phi_backends.client import MAX_CRASHES, Client, EngineStatus, Generation
 from phi_backends.errors import EngineError, WorkerDied
 from phi_backends.messages import Done, Load, Priority, Text, decode
-from phi_backends.scheduler import IDLE_CACHES
-from phi_prompts.prompt import Control, Prompt
+from phi_backends.scheduler import IDLE_CACHES, LEAST_PROMPT_TOKENS
+from phi_prompts.prompt import Control, Prompt, Window
 
 pytestmark = pytest.mark.anyio
 QUESTION: Prompt = (Control("<|user|>"), "\nsay something\n", Control("<|end|>"), Control("<|assistant|>"))
@@ -186,6 +186,24 @@ async def test_work_ahead_is_of_use_though_it_was_overtaken() -> None:
         assert await prefilled(client, code("file")) < 900
         assert await answer(ahead) == ""
         assert await prefilled(client, code("file")) == 1
+
+
+async def test_a_prompt_that_would_miss_the_deadline_is_shortened_until_it_is_in_the_cache() -> None:
+    lines = tuple(f"value_{number} = {number}\n" for number in range(200))
+    prompt: Prompt = (Control("<|user|>"), "complete\n", Control("<|assistant|>"), Window(lines, "end", 1.0))
+    async with running(echo(ms_per_token=1)) as (client, _):
+        await client.loaded()
+
+        async def tokens(deadline_ms: float | None) -> int:
+            generation = client.generate(prompt, max_tokens=1, deadline_ms=deadline_ms)
+            await answer(generation)
+            assert generation.done is not None
+            return generation.done.timings.prompt_tokens
+
+        assert LEAST_PROMPT_TOKENS // 2 < await tokens(300) <= LEAST_PROMPT_TOKENS
+        whole = await tokens(None)
+        assert whole > 2000
+        assert await tokens(300) == whole
 
 
 async def test_the_engine_tells_how_fast_it_is() -> None:

@@ -6,6 +6,7 @@ The process may end at any moment, killed or crashed. That costs the running req
 import asyncio
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
@@ -25,6 +26,8 @@ MAX_CRASHES = 3
 """Of loads in a row; then the engine stays off until it is asked for again."""
 BACKOFF_S = (0.1, 0.5, 2.0)
 """Pauses before starting again, by the number of loads in a row that crashed."""
+SHORTEST_NAP_S, LONGEST_NAP_S = 0.05, 60.0
+"""Between two looks at whether the engine is used."""
 MAX_LINE_BYTES = 1 << 26
 _NO_WINDOW: int = getattr(subprocess, "CREATE_NO_WINDOW", 0)
 """On Windows, a program started by one without a console opens a console of its own."""
@@ -32,7 +35,7 @@ _NO_WINDOW: int = getattr(subprocess, "CREATE_NO_WINDOW", 0)
 
 @dataclass(frozen=True)
 class EngineStatus:
-    state: Literal["starting", "loading", "ready", "restarting", "off"]
+    state: Literal["starting", "loading", "ready", "restarting", "asleep", "off"]
     detail: str
     """One sentence for the user."""
     loaded: Loaded | None = None
@@ -51,8 +54,15 @@ class Work:
 class Client:
     """One engine process. `run` it in a task; `generate` from others of the same event loop."""
 
-    def __init__(self, load: Load, on_status: Callable[[EngineStatus], None] = lambda status: None, python: str = sys.executable) -> None:
-        """`python` is the interpreter of the environment that holds the engine's runtime."""
+    def __init__(
+        self,
+        load: Load,
+        on_status: Callable[[EngineStatus], None] = lambda status: None,
+        python: str = sys.executable,
+        unload_after_s: float = 0,
+    ) -> None:
+        """`python` is the interpreter of the environment that holds the engine's runtime. Where nothing was asked of it for
+        `unload_after_s`, the process is ended until `wake`; 0: never."""
         self._load = load
         self._on_status = on_status
         self._python = python
@@ -64,6 +74,11 @@ class Client:
         self.work = {priority: Work() for priority in Priority}
         self._priorities: dict[int, Priority] = {}
         """Of the requests whose end the engine has not told yet."""
+        self.unload_after_s = unload_after_s
+        self._used_at = time.monotonic()
+        self._woken = anyio.Event()
+        self.decode_token_ms = 0.0
+        """By the newest measurement."""
         self.pid: int | None = None
 
     async def run(self) -> None:
@@ -72,6 +87,9 @@ class Client:
         try:
             while not self._is_off:
                 was_loaded = await self._one_life()
+                if self.status.state == "asleep":
+                    await self._woken.wait()
+                    continue
                 crashes = 0 if was_loaded else crashes + 1
                 if crashes == MAX_CRASHES and not self._is_off:
                     crashed = f"The engine process crashed {crashes} times in a row while loading; the log may say why."
@@ -84,11 +102,17 @@ class Client:
 
     async def loaded(self) -> Loaded:
         """Waits until there is a model. Raises EngineError, with the reason, when there will be none."""
+        self.wake()
         while self.status.loaded is None:
             if self._is_off:
                 raise EngineError(self.status.detail)
             await self._changed.wait()
         return self.status.loaded
+
+    def wake(self) -> None:
+        """Has the model loaded again, if it was unloaded for lack of use; otherwise it is kept a while longer."""
+        self._used_at = time.monotonic()
+        self._woken.set()
 
     def generate(
         self,
@@ -100,6 +124,7 @@ class Client:
         stop: tuple[str, ...] = (),
         heal: str = "",
         temperature: float = 0.0,
+        deadline_ms: float | None = None,
     ) -> "Generation":
         """Asks the engine for an answer; see messages.Generate. The request is sent at once, so wait for `loaded` before.
 
@@ -107,7 +132,8 @@ class Client:
         """
         if self._outbox is None or self.status.state != "ready":
             raise EngineError(self.status.detail)
-        message = Generate(next(self._requests), prompt, max_tokens, max_prompt_tokens, priority, stop, heal, temperature)
+        self._used_at = time.monotonic()
+        message = Generate(next(self._requests), prompt, max_tokens, max_prompt_tokens, priority, stop, heal, temperature, deadline_ms)
         generation = Generation(message.request, self._forget)
         self._running[message.request] = generation
         self._priorities[message.request] = priority
@@ -143,6 +169,7 @@ class Client:
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._write, process, self._outbox)
+                tasks.start_soon(self._unload_when_unused, tasks.cancel_scope)
                 self._outbox.put_nowait(self._load)
                 assert process.stdout is not None
                 await self._read(process.stdout)  # its end is the reliable sign of the process's; `returncode` can lag
@@ -160,11 +187,23 @@ class Client:
             self._priorities.clear()
         return was_loaded
 
+    async def _unload_when_unused(self, life: anyio.CancelScope) -> None:
+        """Ends the process's life when nothing was asked of it for the time that is set, which may change."""
+        while True:
+            unused_s = time.monotonic() - self._used_at
+            if self.unload_after_s and unused_s >= self.unload_after_s and self.status.state == "ready" and not self._priorities:
+                self._woken = anyio.Event()
+                self._set(EngineStatus("asleep", "The model was unloaded, as it was not used. It is loaded again when it is needed."))
+                life.cancel()
+            left_s = self.unload_after_s - unused_s if self.unload_after_s else LONGEST_NAP_S
+            await anyio.sleep(min(LONGEST_NAP_S, max(SHORTEST_NAP_S, left_s)))
+
     def _count(self, done: Done) -> None:
         work = self.work[self._priorities.pop(done.request)]
         work.requests += 1
         work.prefilled_tokens += done.timings.prompt_tokens - done.timings.reused_tokens
         work.answer_tokens += done.timings.answer_tokens
+        self.decode_token_ms = done.timings.decode_token_ms
 
     async def _write(self, process: Process, outbox: "asyncio.Queue[ToWorker]") -> None:
         assert process.stdin is not None
@@ -198,6 +237,7 @@ class Client:
                 self._set(EngineStatus("loading", f"The engine is getting ready: {message.stage}."))
             elif isinstance(message, Loaded):
                 detail = f"{message.model} runs on {message.device} with {message.engine}: {message.reason}."
+                self.decode_token_ms = message.decode_token_ms
                 self._set(EngineStatus("ready", detail, message))
 
 

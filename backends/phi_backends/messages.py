@@ -46,6 +46,8 @@ class Generate:
     """The answer must begin with this text: the piece of a word before the cursor, left out of the prompt so that the model sees
     whole tokens. It is not part of the streamed text."""
     temperature: float = 0.0
+    deadline_ms: float | None = None
+    """The first line should be there by then: where the prompt is in no KV cache and running it would take longer, it is made shorter."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from phi_backends.engine import Engine, ForkingSequence, TokenSequence
 from phi_backends.errors import EngineFull, PhiError
 from phi_backends.messages import Cancel, Done, Failed, FromWorker, Generate, Priority, Text, Timings
 from phi_backends.stream import AnswerStream
-from phi_prompts.prompt import PromptTooLong, fit
+from phi_prompts.prompt import Prompt, PromptTooLong, fit
 
 IDLE_CACHES = 16
 """KV caches kept after their request ended: open files, states of them that an undo returns to, an explanation. Those that are needed
@@ -34,6 +34,10 @@ another document, and a new one is opened beside it."""
 WORTH_KEEPING_TOKENS = 64
 """Where sequences share memory, a cache that would lose more of its prompt than this is left as it is, to be returned to, and the new
 prompt goes on from a fork of it."""
+FIRST_LINE_TOKENS = 4
+"""Of the deadline, so many decode steps are left for the answer; what is behind them comes while one reads."""
+LEAST_PROMPT_TOKENS = 256
+"""A prompt is not made shorter than this for a deadline: with less around it the model guesses."""
 SPEED_TOKENS, SPEED_STEPS = 32, 2
 """Run after loading, to learn how fast the engine is."""
 NEWEST_SPEED = 0.2
@@ -135,7 +139,10 @@ class Scheduler:
         room = context - min(message.max_tokens, context // 2)
         can_heal = message.heal and self._engine.can_choose and tokenizer.continuations(message.heal)
         prompt = message.prompt if can_heal else (*message.prompt, message.heal)
-        ids = fit(prompt, tokenizer.encode, tokenizer.control_id, min(message.max_prompt_tokens or room, room), tokenizer.space_eaters)
+        most = min(message.max_prompt_tokens or room, room)
+        ids = fit(prompt, tokenizer.encode, tokenizer.control_id, most, tokenizer.space_eaters)
+        if message.deadline_ms is not None:
+            ids = self._in_time(prompt, ids, message.deadline_ms)
         heal = message.heal if can_heal else ""
         return _Job(
             message,
@@ -146,6 +153,29 @@ class Scheduler:
             stream=AnswerStream(tokenizer.decode, before=ids, stop=message.stop, skip=heal),
             prompt_tokens=len(ids),
         )
+
+    def _in_time(self, prompt: Prompt, ids: list[int], deadline_ms: float) -> list[int]:
+        """`ids`, the whole prompt; or, where that is in no cache and would miss the deadline, one shortened to meet it, or nearly."""
+        if not self.speed.prefill_token_ms:
+            return ids
+        left_ms = deadline_ms - FIRST_LINE_TOKENS * self.speed.decode_token_ms
+        affordable = max(LEAST_PROMPT_TOKENS, int(left_ms / self.speed.prefill_token_ms))
+        missing = len(ids) - self._cached(ids)
+        if missing <= affordable:
+            return ids
+        tokenizer = self._engine.tokenizer
+        most = 1 << affordable.bit_length() - 1  # a power of two: a budget that moves would move the prompt's beginning
+        try:
+            shorter = fit(prompt, tokenizer.encode, tokenizer.control_id, most, tokenizer.space_eaters)
+        except PromptTooLong:
+            return ids
+        return shorter if len(shorter) - self._cached(shorter) < missing else ids
+
+    def _cached(self, ids: list[int]) -> int:
+        """How many tokens at the beginning are in some KV cache."""
+        idle = max((_common(cache.ids, ids) for cache in self._idle), default=0)
+        running = ((job.sequence, job.ids) for job in self._jobs if job.sequence is not None)
+        return max([idle, *(min(_common(others, ids), len(sequence)) for sequence, others in running)])
 
     def _advance(self, job: _Job) -> None:
         if job.sequence is None:

@@ -45,6 +45,10 @@ def create_server(command_line: Settings | None = None) -> PhiLanguageServer:
             session.views.register()
         await initialized(session)
 
+    @server.feature(types.TEXT_DOCUMENT_DID_OPEN)
+    async def _(params: types.DidOpenTextDocumentParams) -> None:
+        session.ahead.opened(session.snapshot(params.text_document.uri))
+
     @server.feature(types.WORKSPACE_DID_CHANGE_CONFIGURATION)
     async def _(params: types.DidChangeConfigurationParams) -> None:
         await did_change_configuration(session, params)
@@ -55,6 +59,7 @@ def create_server(command_line: Settings | None = None) -> PhiLanguageServer:
 
     @server.feature(types.TEXT_DOCUMENT_CODE_ACTION, CODE_ACTIONS)
     async def _(params: types.CodeActionParams) -> list[types.CodeAction | types.Command]:
+        session.cursor_at(params.text_document.uri, params.range.start)
         return await code_action(session, params)
 
     @server.feature(types.CODE_ACTION_RESOLVE)

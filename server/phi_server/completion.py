@@ -19,7 +19,7 @@ _WORD = re.compile(r"\w*$")
 async def completion(session: Session, params: types.CompletionParams) -> types.CompletionList:
     """One item or none; `isIncomplete`, for the next character changes it."""
     nothing = types.CompletionList(is_incomplete=True, items=[])
-    if not session.settings.inline_completion or session.loaded is None:
+    if not session.settings.inline_completion or not session.ready():
         return nothing
     snapshot = session.snapshot(params.text_document.uri)
     position = session.position(snapshot, params.position)

@@ -89,6 +89,13 @@ class Snapshot:
         before, _, after = self._cut(range)
         return before + text + after
 
+    def edited(self, range: Range, text: str) -> "Snapshot":
+        """The document as it would be with `text` in place of `range`. Costs those lines, not the document's."""
+        start, end = self.clamp(range.start), self.clamp(range.end)
+        first, last = ("".join(self.lines[place.line : place.line + 1]) for place in (start, end))
+        middle = split_lines(first[: start.character] + text + last[end.character :])
+        return Snapshot(self.uri, None, self.language_id, self.lines[: start.line] + middle + self.lines[end.line + 1 :])
+
     def _cut(self, range: Range) -> tuple[str, str, str]:
         """The whole text in three: before, in and behind `range`."""
         start, end = self.clamp(range.start), self.clamp(range.end)

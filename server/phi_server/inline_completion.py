@@ -22,7 +22,7 @@ from phi_server.context import CHARACTERS_PER_TOKEN, lines_above, lines_below
 from phi_server.documents import Position, Range, Snapshot
 from phi_server.explanation import SMALL
 from phi_server.gate import reason_for_silence
-from phi_server.postprocess import Site, clean, cut_block, cut_next_lines, in_place, opens_block, without_last_line
+from phi_server.postprocess import Cleaned, Site, clean, cut_block, cut_next_lines, in_place, opens_block, without_last_line
 from phi_server.redact import is_secret_file, redacted_line, restored
 from phi_server.related import NOTHING, Context
 from phi_server.settings import Settings
@@ -35,6 +35,8 @@ if TYPE_CHECKING:  # a third of a second of start-up, which the command line doe
 
 logger = logging.getLogger(__name__)
 
+LEAST_SO_FAR = 8
+"""Characters of an unfinished line that are worth showing before the rest."""
 _FRAGMENT = re.compile(r"[ \t]?\w*$")
 
 
@@ -71,10 +73,7 @@ async def complete(
     position = snapshot.clamp(position)
     loaded = await client.loaded()
     site = site_at(snapshot, position, settings, invoked)
-    if reason_for_silence(site, invoked) is not None or redacted_line(site.head) != site.head or is_secret_file(snapshot.path):
-        return None
-    about = context(snapshot, position)
-    if about is None:
+    if reason_for_silence(site, invoked) is not None or not may_ask(snapshot, site) or (about := context(snapshot, position)) is None:
         return None
     question, heal = ask(snapshot, position, loaded, about)
     text, first_ms = "", 0.0
@@ -85,6 +84,7 @@ async def complete(
         priority=priority,
         stop=("\n",) if site.max_lines == 1 and loaded.templates == SMALL else (),  # a chat model may begin with another line
         heal=heal,
+        deadline_ms=None if invoked or priority == Priority.IDLE else settings.deadline_ms,
     ) as generation:
         async for piece in generation:
             first_ms = first_ms or 1000 * (time.perf_counter() - started)
@@ -103,6 +103,25 @@ async def complete(
     end = Position(position.line, position.character + cleaned.overwrites)
     timings = {"first_text": first_ms, "total": 1000 * (time.perf_counter() - started)}
     return Completion(cleaned.text, Range(position, end), probability, timings)
+
+
+async def prefill(
+    snapshot: Snapshot, position: Position, client: Client, settings: Settings, context: Callable[[Snapshot, Position], Context | None]
+) -> None:
+    """Has the prompt of a completion run into the KV cache, when the engine has nothing else to do. Raises PhiError as `complete` does."""
+    position = snapshot.clamp(position)
+    loaded = await client.loaded()
+    if not may_ask(snapshot, site_at(snapshot, position, settings)) or (about := context(snapshot, position)) is None:
+        return
+    question, _ = ask(snapshot, position, loaded, about)
+    with client.generate(question.prompt, max_tokens=0, priority=Priority.IDLE) as generation:
+        async for _ in generation:
+            pass
+
+
+def may_ask(snapshot: Snapshot, site: Site) -> bool:
+    """Whether the model may see the document, and the line that is being written."""
+    return redacted_line(site.head) == site.head and not is_secret_file(snapshot.path)
 
 
 def site_at(snapshot: Snapshot, position: Position, settings: Settings, invoked: bool = False) -> Site:
@@ -166,11 +185,24 @@ def is_complete(text: str, site: Site) -> bool:
     return cut_block(known, site) != known or cut_next_lines(lines, site) != lines
 
 
+def so_far(text: str, site: Site) -> Cleaned | None:
+    """What can be shown of a text that is still being written: whole lines, or of a single one what ends at a word's end with its
+    brackets closed."""
+    lines, newline, _ = text.rpartition("\n")
+    if newline and lines.strip():
+        return clean(lines, site)
+    ends = [match.start() for match in re.finditer(r"(?<=\w)\W|(?<=[)\]}])", text)]
+    whole = [text[:end] for end in ends if all(text[:end].count(a) == text[:end].count(b) for a, b in ("()", "[]", "{}"))]
+    if not whole or len(whole[-1].strip()) < LEAST_SO_FAR or any(quote in whole[-1] for quote in "\"'`"):
+        return None
+    return clean(whole[-1], site)
+
+
 async def inline_completion(session: Session, params: types.InlineCompletionParams) -> types.InlineCompletionList | None:
     """None when there is nothing to show, at once when the engine is not ready: the status tells why."""
     from lsprotocol import types
 
-    if not session.settings.inline_completion or session.loaded is None:
+    if not session.settings.inline_completion or not session.ready():
         return None
     snapshot = session.snapshot(params.text_document.uri)
     position = session.position(snapshot, params.position)
@@ -199,7 +231,9 @@ async def when_typing_pauses(snapshot: Snapshot, position: Position, session: Se
         logger.warning("No suggestion: %s", error)
         return None
     if found is None:
+        session.ahead.moved(snapshot, position)
         return None
+    session.ahead.shown(snapshot, position, found)
     end = Position(position.line, position.character + found.overwrites)
     text = found.text.replace("\n", snapshot.newline)
     return Completion(text, Range(position, end), found.probability, {"total": 1000 * (time.perf_counter() - started)})

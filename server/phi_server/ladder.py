@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from phi_backends.errors import BadInput, PhiError
+from phi_backends.errors import PhiError
+from phi_backends.messages import Priority
 from phi_server.documents import Position, Snapshot
 from phi_server.gate import reason_for_silence
-from phi_server.inline_completion import complete, site_at
+from phi_server.inline_completion import complete, site_at, so_far
 from phi_server.pace import Pace
 from phi_server.suggestions import Place, Suggestion, Suggestions
 
@@ -30,6 +31,9 @@ logger = logging.getLogger(__name__)
 
 ABANDONED_S = 0.3
 """What nobody waits for any more is written on for so long after the text was changed: editors cancel at each key, then ask again."""
+
+SAVING_PAUSE = 2
+"""Times the pause, where power is saved."""
 
 
 class Ladder:
@@ -58,13 +62,40 @@ class Ladder:
                 draft = None
             if draft is None and not paused:
                 paused = True
-                await anyio.sleep(self._pace.pause_ms(site, settings.debounce_ms) / 1000)
+                pause_ms = self._pace.pause_ms(site, settings.debounce_ms) * (SAVING_PAUSE if self._session.saves_power() else 1)
+                await anyio.sleep(pause_ms / 1000)
                 continue
             if draft is None:
-                draft = self._writing[place.uri] = Draft(self, snapshot, position, place, invoked)
-            await draft.news()
+                self._session.ahead.stop()
+                draft = self.write(snapshot, position, invoked=invoked)
+            late = not invoked and draft.is_late(settings.deadline_ms)
+            if late and draft.remember_so_far() and (known := self._known.recall(place)) is not None and known.text:
+                return known
+            await draft.news(None if invoked or late else settings.deadline_ms)
+            if draft.cancelled and self._session.loaded is not None:
+                continue  # other settings came
             if draft.ended and draft.place == place:
-                return self._ended(draft)
+                if draft.error is not None:
+                    raise draft.error
+                known = self._known.recall(place)
+                return known if known is not None and known.text else None
+
+    def write(self, snapshot: Snapshot, position: Position, *, invoked: bool = False, priority: Priority = Priority.COMPLETION) -> Draft:
+        """Begins to write what comes at `position`, in place of what is being written for the document. When done, it is remembered."""
+        site = site_at(snapshot, position, self._session.settings, invoked)
+        if (other := self._writing.get(snapshot.uri)) is not None:
+            other.cancel()
+        place = Place(snapshot.uri, position.line, site)
+        draft = self._writing[snapshot.uri] = Draft(self, place)
+        draft.begin(snapshot, position, invoked, priority)
+        return draft
+
+    def remember(self, place: Place, text: str, overwrites: int, probability: float | None) -> None:
+        """`text` in the document's line ends; empty: there is nothing worth showing."""
+        self._known.remember(Suggestion(place, text.replace(place.site.newline, "\n"), overwrites, probability))
+
+    def recall(self, place: Place) -> Suggestion | None:
+        return self._known.recall(place)
 
     def forget(self) -> None:
         """Everything, for another model or other settings."""
@@ -72,34 +103,27 @@ class Ladder:
             draft.cancel()
         self._known.clear()
 
-    def version(self, uri: str) -> int | None:
-        """Of the document as it is now; None when it is closed."""
-        try:
-            return self._session.snapshot(uri).version
-        except BadInput:
-            return None
-
-    def _ended(self, draft: Draft) -> Suggestion | None:
-        if draft.error is not None:
-            raise draft.error
-        known = self._known.recall(draft.place)
-        return known if known is not None and known.text else None
-
 
 class Draft:
     """A completion that is being written, for whoever waits for it."""
 
-    def __init__(self, ladder: Ladder, snapshot: Snapshot, position: Position, place: Place, invoked: bool) -> None:
+    def __init__(self, ladder: Ladder, place: Place) -> None:
         self.place = place
-        self.ended = False
+        self.ended = self.cancelled = False
         self.error: PhiError | None = None
         self._ladder = ladder
-        self._version = snapshot.version
+        self._session = ladder._session
+        self._version: int | None = None
+        self._begun = time.monotonic()
         self._text = ""
         """As the model writes it."""
         self._waiting = 0
         self._news = asyncio.Event()
-        self._task = asyncio.create_task(self._write(snapshot, position, invoked))
+        self._task: asyncio.Task[None] | None = None
+
+    def begin(self, snapshot: Snapshot, position: Position, invoked: bool, priority: Priority) -> None:
+        self._version = snapshot.version
+        self._task = asyncio.create_task(self._write(snapshot, position, invoked, priority))
 
     def may_become(self, place: Place) -> bool:
         """Whether what is written so far is what was typed up to `place`, or begins so."""
@@ -108,11 +132,18 @@ class Draft:
             return False
         return typed.startswith(self._text) if len(typed) > len(self._text) else self._text.startswith(typed)
 
-    async def news(self) -> None:
-        """Waits until there is more text, or it has ended."""
+    def is_late(self, deadline_ms: float) -> bool:
+        """Whether the next token is likely to come behind the deadline."""
+        return 1000 * (time.monotonic() - self._begun) + self._session.decode_token_ms >= deadline_ms
+
+    async def news(self, deadline_ms: float | None) -> None:
+        """Waits until there is more text, or it has ended, or is late."""
+        wait_s = None if deadline_ms is None else self._begun + (deadline_ms - self._session.decode_token_ms) / 1000 - time.monotonic()
+        news = self._news
         self._waiting += 1
         try:
-            await self._news.wait()
+            with anyio.move_on_after(wait_s):
+                await news.wait()
         except asyncio.CancelledError:
             if self._waiting == 1 and not self.ended:
                 self._abandon()
@@ -120,14 +151,29 @@ class Draft:
         finally:
             self._waiting -= 1
 
+    async def end(self) -> None:
+        """Waits until it has ended."""
+        if self._task is not None:
+            await asyncio.wait([self._task])
+
+    def remember_so_far(self) -> bool:
+        """Has what is written so far remembered, up to a sensible boundary, so that it can be shown. Returns whether there is any."""
+        cleaned = so_far(self._text, self.place.site)
+        if cleaned is None:
+            return False
+        self._ladder.remember(self.place, cleaned.text, cleaned.overwrites, None)
+        return True
+
     def cancel(self) -> None:
         """The engine stops within a step."""
-        self._task.cancel()
+        self.cancelled = True
+        if self._task is not None:
+            self._task.cancel()
         self._end()
 
     def _abandon(self) -> None:
         """Nobody waits. Where the text has changed, somebody is about to."""
-        if self._ladder.version(self.place.uri) == self._version:
+        if self._session.version(self.place.uri) == self._version:
             self.cancel()
         else:
             asyncio.get_running_loop().call_later(ABANDONED_S, self._cancel_if_unwanted)
@@ -147,20 +193,25 @@ class Draft:
             del self._ladder._writing[self.place.uri]
         self._news.set()
 
-    async def _write(self, snapshot: Snapshot, position: Position, invoked: bool) -> None:
-        ladder, place = self._ladder, self.place
-        session = ladder._session
+    async def _write(self, snapshot: Snapshot, position: Position, invoked: bool, priority: Priority) -> None:
+        session = self._session
         try:
             found = await complete(
-                snapshot, position, session.client, session.settings, invoked=invoked, on_text=self._tell, context=session.context
+                snapshot,
+                position,
+                session.client,
+                session.settings,
+                invoked=invoked,
+                priority=priority,
+                on_text=self._tell,
+                context=session.context,
             )
             if found is None:
-                ladder._known.remember(Suggestion(place, ""))
+                self._ladder.remember(self.place, "", 0, None)
             else:
-                overwrites = found.range.end.character - found.range.start.character
-                text = found.text.replace(place.site.newline, "\n")
-                ladder._known.remember(Suggestion(place, text, overwrites, found.probability))
-                ladder._pace.answered(found.timings_ms["total"])
+                self._ladder.remember(self.place, found.text, found.range.end.character - position.character, found.probability)
+            if found is not None and priority == Priority.COMPLETION:
+                self._ladder._pace.answered(found.timings_ms["total"])
         except PhiError as error:
             self.error = error
         except Exception:

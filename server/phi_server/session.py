@@ -19,10 +19,12 @@ from phi_backends.client import Client, EngineStatus
 from phi_backends.errors import BadInput, EngineError
 from phi_backends.messages import Load, Loaded
 from phi_prompts.tasks import Diagnostic
+from phi_server.ahead import Ahead
 from phi_server.documents import Position, Range, Snapshot, from_units, to_units
 from phi_server.editor import Editor
 from phi_server.explanation import SMALL
 from phi_server.ladder import Ladder
+from phi_server.power import Battery
 from phi_server.protocol import PhiLanguageServer
 from phi_server.related import NOTHING, Context, Related
 from phi_server.settings import Settings, parse
@@ -42,6 +44,8 @@ class Session:
         self.editor = Editor()
         self.views = Views(server)
         self.ladder = Ladder(self)
+        self.ahead = Ahead(self)
+        self._battery = Battery()
         self.settings = command_line
         self.problems: dict[str, tuple[int | None, tuple[Diagnostic, ...]]] = {}
         """What the editor has last complained of in a document, and in which version of it."""
@@ -74,10 +78,13 @@ class Session:
         for problem in (*self._problems, *problems):
             self.show(problem, types.MessageType.Warning)
         self._problems = []
-        self.ladder.forget()
         before, self.settings = self.settings, replace(settings, **self._command_line)
+        if before != self.settings:
+            self.ladder.forget()
         if self._client is not None and _load(before) != _load(self.settings):
             self.start_engine()
+        elif self._client is not None:
+            self._client.unload_after_s = self.settings.unload_after_s
 
     def start_engine(self) -> None:
         """Starts the engine process that the settings ask for, in place of the one that runs."""
@@ -88,7 +95,7 @@ class Session:
             if self._client is client:  # an engine that was replaced has nothing to say any more
                 tell(status)
 
-        client = self._client = Client(_load(self.settings), on_status)
+        client = self._client = Client(_load(self.settings), on_status, unload_after_s=self.settings.unload_after_s)
         tell(client.status)
         self._running = asyncio.create_task(self._run(client, before))
 
@@ -137,7 +144,30 @@ class Session:
         """The model that can answer now."""
         return self.status.loaded
 
+    def ready(self) -> bool:
+        """Whether there is a model that can answer now. One that was unloaded for lack of use is loaded again."""
+        if self._client is not None:
+            self._client.wake()
+        return self.loaded is not None
+
+    def saves_power(self) -> bool:
+        return self.settings.power == "saving" or (self.settings.power == "auto" and self._battery.in_use)
+
+    def works_ahead(self) -> bool:
+        """Whether the engine may be given work that nobody has asked for."""
+        return self.loaded is not None and self.settings.inline_completion and not self.saves_power()
+
+    @property
+    def decode_token_ms(self) -> float:
+        """How long the model takes for a token of an answer."""
+        return 0.0 if self._client is None else self._client.decode_token_ms
+
     # Documents
+
+    def version(self, uri: str) -> int | None:
+        """Of an open document as it is now; None also when it is closed."""
+        document = self.server.workspace.text_documents.get(unquote(uri))
+        return None if document is None else document.version
 
     def snapshot(self, uri: str) -> Snapshot:
         """An open document as it is now. Raises BadInput when it is not open."""
@@ -161,6 +191,11 @@ class Session:
     def position(self, snapshot: Snapshot, position: types.Position) -> Position:
         """A position of the editor's, in characters."""
         return snapshot.clamp(Position(position.line, from_units(snapshot.line(position.line), position.character, self._encoding)))
+
+    def cursor_at(self, uri: str, position: types.Position) -> None:
+        """Editors ask for code actions where the cursor is: a suggestion there will want its prompt in the KV cache."""
+        snapshot = self.snapshot(uri)
+        self.ahead.moved(snapshot, self.position(snapshot, position))
 
     def range(self, snapshot: Snapshot, range: types.Range) -> Range:
         start, end = sorted((self.position(snapshot, range.start), self.position(snapshot, range.end)))

@@ -24,12 +24,25 @@ class Settings:
         default=300,
         metadata={"help": "Pause before a suggestion is made, at most; it adapts to how fast one types.", "from": 0, "to": 10_000},
     )
+    deadline_ms: int = field(
+        default=1000, metadata={"help": "A suggestion should be there by then; what is written so far is shown.", "from": 50, "to": 60_000}
+    )
     min_probability: float = field(
         default=0.0,
         metadata={"help": "Suggestions that the model is less sure of are not shown, unless asked for; 0: all are.", "from": 0, "to": 1},
     )
     max_completion_tokens: int = field(default=96, metadata={"help": "Length of a suggestion at most.", "from": 1, "to": 4096})
     max_completion_lines: int = field(default=12, metadata={"help": "Lines of a suggestion at most.", "from": 1, "to": 200})
+    power: str = field(
+        default="auto",
+        metadata={
+            "help": "`saving`: longer pauses, no work ahead of time; `full`: neither; `auto`: `saving` on battery.",
+            "one of": ("auto", "full", "saving"),
+        },
+    )
+    unload_after_s: int = field(
+        default=900, metadata={"help": "An unused model gives its memory back after so long; 0: never.", "from": 0, "to": 1_000_000}
+    )
     max_answer_tokens: int = field(default=800, metadata={"help": "Length of an explanation or an edit at most.", "from": 1, "to": 32_768})
 
     @classmethod
@@ -83,9 +96,10 @@ def _checked(default: object, limits: Mapping[str, Any], value: object) -> objec
             return value
         raise ValueError(f"a whole number from {low} to {high}")
     if isinstance(default, str):
-        if isinstance(value, str) and value:
+        choices = limits.get("one of", (value,))
+        if isinstance(value, str) and value and value in choices:
             return value
-        raise ValueError("a text")
+        raise ValueError("a text" if "one of" not in limits else "one of " + ", ".join(choices))
     if value == []:
         return {}  # an empty table of Lua or PHP arrives as a list
     if isinstance(value, Mapping) and all(isinstance(option, str | int | float | bool) for option in value.values()):
