@@ -4,7 +4,8 @@ They run the embedded model, or the folder named by PHI_LS_TEST_MODEL.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -81,14 +82,25 @@ def load_onnx(folder: Path, *, grows_only: bool) -> Engine:
     return engine
 
 
-ENGINES: dict[str, Any] = {
-    "echo": lambda folder: load_echo(),
-    "openvino on CPU": lambda folder: load_openvino("CPU"),
-    "openvino on GPU": lambda folder: load_openvino("GPU"),
-    "openvino on NPU, emulated": lambda folder: load_npu_on_cpu(),
-    "onnx on CPU": lambda folder: load_onnx(folder, grows_only=False),
-    "onnx on DirectML, emulated": lambda folder: load_onnx(folder, grows_only=True),
+def load_remote(stack: ExitStack) -> Any:
+    from completion_server import completion_server
+
+    from phi_backends.engines import remote
+
+    server = stack.enter_context(completion_server())
+    return remote.load("embedded", "AUTO", {"url": server.url}, lambda stage: None)
+
+
+ENGINES: dict[str, Callable[[Path, ExitStack], Engine]] = {
+    "echo": lambda folder, stack: load_echo(),
+    "openvino on CPU": lambda folder, stack: load_openvino("CPU"),
+    "openvino on GPU": lambda folder, stack: load_openvino("GPU"),
+    "openvino on NPU, emulated": lambda folder, stack: load_npu_on_cpu(),
+    "onnx on CPU": lambda folder, stack: load_onnx(folder, grows_only=False),
+    "onnx on DirectML, emulated": lambda folder, stack: load_onnx(folder, grows_only=True),
+    "remote, from a server that is no model": lambda folder, stack: load_remote(stack),
 }
+"""By name; each is given a path for a model folder, and a stack for what must be ended after the engine."""
 
 
 def _model_or_skip() -> None:
@@ -100,9 +112,10 @@ def _model_or_skip() -> None:
 
 @pytest.fixture(scope="module", params=ENGINES)
 def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    engine: Engine = ENGINES[request.param](tmp_path_factory.mktemp("engine") / "model")
-    yield engine
-    engine.close()
+    with ExitStack() as stack:
+        engine = ENGINES[request.param](tmp_path_factory.mktemp("engine") / "model", stack)
+        yield engine
+        engine.close()
 
 
 @pytest.fixture

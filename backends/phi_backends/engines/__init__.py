@@ -5,6 +5,7 @@ from typing import Final
 ENGINES: Final = {
     "openvino": "phi_backends.engines.openvino",
     "onnx": "phi_backends.engines.onnx",
+    "remote": "phi_backends.engines.remote",
     "echo": "phi_backends.engines.echo",
 }
 """Name → module with `load(model, device, options, progress) -> Engine`, imported by the worker when asked for.

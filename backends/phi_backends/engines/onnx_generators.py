@@ -54,7 +54,7 @@ class OnnxEngine:
         """The first pass of each kind allocates and, on DirectML, compiles."""
         sequence = self.open()
         for length in WARM_UP_TOKENS:
-            # Not token 0: the runtime hides padding tokens of a first append from the model, and with nothing else there the logits are NaN.
+            # Not token 0: the runtime hides padding in a first append from the model, and where there is nothing else the logits are NaN.
             sequence.append(self.tokenizer.encode("x")[:1] * min(length, self.info.context_tokens // 2))
             sequence.next()
         sequence.close()
