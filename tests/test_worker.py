@@ -225,7 +225,7 @@ async def test_cancelling_ends_a_request_within_a_step() -> None:
         after = client.generate(QUESTION, max_tokens=1)
         assert await answer(after) == "x"
         assert after.done is not None
-        assert after.done.timings.queued_ms < 50  # 1,000 tokens would have taken a second
+        assert after.done.timings.queued_ms < 500  # 1,000 tokens would have taken a second
 
 
 async def test_cancelling_the_task_that_reads_cancels_the_request() -> None:
