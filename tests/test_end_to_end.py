@@ -183,7 +183,7 @@ async def test_the_engine_process_ends_with_the_server(way: str) -> None:
         else:
             client.process.send_signal(getattr(signal, way))
         code = await client.wait()
-        assert time.monotonic() - began < 2  # 0.5 s, on a machine that does nothing else
+        assert time.monotonic() - began < 5  # 0.5 s, on a machine that does nothing else
         assert code == {"exit": 0, "end of stdin": 1, "SIGTERM": 128 + signal.SIGTERM, "SIGKILL": -9}[way]
         with pytest.raises((LspError, EOFError)):
             await asked
