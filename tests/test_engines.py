@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from phi_backends.engine import Engine, ForkingSequence, TokenSequence
+from phi_backends.engine import CheckingSequence, Engine, ForkingSequence, TokenSequence
 from phi_backends.errors import EngineError, ModelError
 from phi_backends.model_folder import EMBEDDED, find
 
@@ -213,6 +213,24 @@ def test_a_fork_goes_on_by_itself(engine: Engine, prompt: list[int]) -> None:
     fork.append(prompt[40:])
     assert go_on(fork) == whole
     fork.close()
+
+
+def test_checking_several_tokens_gives_what_single_steps_give(engine: Engine, prompt: list[int]) -> None:
+    whole = answer(engine, prompt)
+    sequence = engine.open()
+    if not isinstance(sequence, CheckingSequence):
+        pytest.skip("this engine shows only what comes behind the last token")
+    for right in (0, 1, 5, 11):
+        sequence.rewind(0)
+        sequence.append(prompt[:-1])
+        wrong = engine.tokenizer.encode("something else entirely, ")[:3]
+        checked = [token.id for token in sequence.check([prompt[-1], *whole[:right], *wrong])]
+        assert checked[: right + 1] == whole[: right + 1]
+        assert len(sequence) == len(prompt) + right + len(wrong)
+        sequence.rewind(len(prompt) + right)
+        sequence.append([whole[right]])
+        assert [whole[right], *go_on(sequence, 11 - right)] == whole[right:]
+    sequence.close()
 
 
 def test_a_closed_sequence_gives_its_memory_back(engine: Engine, prompt: list[int]) -> None:

@@ -92,6 +92,15 @@ class ForkingSequence(TokenSequence, Protocol):
         ...
 
 
+@runtime_checkable
+class CheckingSequence(TokenSequence, Protocol):
+    """Of engines that show what the model would have put behind each of several tokens, not only behind the last."""
+
+    def check(self, ids: Sequence[int]) -> list[Token]:
+        """`append`, and the greedy token behind each of `ids`."""
+        ...
+
+
 class Engine(Protocol):
     info: EngineInfo
     tokenizer: Tokenizer

@@ -100,6 +100,13 @@ class EchoSequence:
     def rewind(self, length: int) -> None:
         del self._ids[length:]
 
+    def check(self, ids: Sequence[int]) -> list[Token]:
+        tokens = []
+        for id in ids:
+            self.append([id])
+            tokens.append(self.next())
+        return tokens
+
     def fork(self, length: int) -> "EchoSequence":
         other = EchoSequence(self._tokenizer, self._reply, self._seconds_per_token, self._context_tokens, self._record)
         other._ids = self._ids[:length]

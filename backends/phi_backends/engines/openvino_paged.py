@@ -32,9 +32,12 @@ KV_CONTEXTS = 5
 KV_SHARE = 8
 """One part in this many of the machine's memory may go to the pool. Blocks that were never used cost nothing on the CPU: the system
 hands out pages when they are first written."""
-WARM_UP_STEPS = (64, 1, 2, 3, 4)
+WARM_UP_STEPS = (64, 1, 2, 3, 4, 8, 16)
 """Lengths that are run once after loading. The first pass repacks the weights (1.3 s on a 0.4 B model, against 0.02 s for the
 second), and each new length costs up to a decode step more."""
+
+FIRST_ROW = "first_row"
+"""An input added to the model: the first position, from the end, behind which logits are wanted."""
 
 
 def load(
@@ -54,7 +57,7 @@ def load(
             f'The model in "{folder.path}" cannot be given a paged KV cache ({what_it_says(error)}). '
             "Convert it with `optimum-cli export openvino --task text-generation-with-past`, without --disable-stateful."
         ) from error
-    _only_last_logits(model)
+    _only_last_rows(model)
     progress(f"compiling for {device.name}")
     try:
         compiled = core.compile_model(model, device.name, _properties(device.name, options))
@@ -83,6 +86,7 @@ class PagedEngine:
         self.tokenizer: Tokenizer = tokenizer
         self.random = np.random.default_rng()
         self._request = compiled.create_infer_request()
+        self._chooses_rows = any(FIRST_ROW in port.names for port in compiled.inputs)
         caches = [port for port in compiled.inputs if _is_cache(port)]
         # Keys may have rows for the scales behind those of the tokens, values have exactly one row a token.
         self.block_tokens: int = next(port.partial_shape[2].get_length() for port in caches if "value_cache" in port.any_name)
@@ -151,8 +155,9 @@ class PagedEngine:
             sequence.rewind(0)
         sequence.close()
 
-    def run(self, ids: Sequence[int], past: int, blocks: Sequence[int]) -> NDArray[np.float32]:
-        """One forward pass over `ids`, of which `past` others stand before them in `blocks`. The logits behind the last: [vocabulary]."""
+    def run(self, ids: Sequence[int], past: int, blocks: Sequence[int], rows: int) -> NDArray[np.float32]:
+        """One forward pass over `ids`, of which `past` others stand before them in `blocks`. The logits behind the last `rows` of them:
+        [rows, vocabulary]."""
         inputs: dict[str, NDArray[Any]] = {
             "input_ids": np.array(ids, np.int64),
             "position_ids": np.arange(past, past + len(ids), dtype=np.int64),
@@ -162,6 +167,8 @@ class PagedEngine:
             "block_indices_begins": np.array([0, len(blocks)], np.int32),
             "max_context_len": np.array(past + len(ids), np.int32),
         }
+        if self._chooses_rows:
+            inputs[FIRST_ROW] = np.array([-rows], np.int64)
         for name, values in inputs.items():
             self._request.set_tensor(name, ov.Tensor(values))
         try:
@@ -169,7 +176,7 @@ class PagedEngine:
         except RuntimeError as error:
             raise EngineError(f"OpenVINO failed on {self.info.device} ({what_it_says(error)}). Try another device.") from error
         output = self._request.get_output_tensor(0).data
-        return np.array(output.reshape(-1, output.shape[-1])[-1], np.float32)  # a copy: the next pass writes over it
+        return np.array(output.reshape(-1, output.shape[-1])[-rows:], np.float32)  # a copy: the next pass writes over it
 
 
 class PagedSequence:
@@ -178,12 +185,19 @@ class PagedSequence:
         self._blocks: list[int] = []
         self._length = 0
         self._logits: NDArray[np.float32] | None = None
-        """Behind the last token; None when that was rewound."""
+        """[rows, vocabulary]; the last row is behind the last token. None when that was rewound."""
 
     def __len__(self) -> int:
         return self._length
 
     def append(self, ids: Sequence[int]) -> None:
+        self._append(ids, rows=1)
+
+    def check(self, ids: Sequence[int]) -> list[Token]:
+        rows = self._append(ids, rows=len(ids))
+        return [Token(*choose(row, 0.0, None, self._engine.random)) for row in rows]
+
+    def _append(self, ids: Sequence[int], rows: int) -> NDArray[np.float32]:
         engine, length = self._engine, self._length + len(ids)
         if length > engine.info.context_tokens:
             raise EngineError(
@@ -198,8 +212,9 @@ class PagedSequence:
             shared, self._blocks[written] = self._blocks[written], engine.copy_block(self._blocks[written])
             engine.give_back([shared])
         self._blocks += [engine.take_block() for _ in range(missing)]
-        self._logits = engine.run(ids, self._length, self._blocks)
+        self._logits = engine.run(ids, self._length, self._blocks, rows)
         self._length = length
+        return self._logits
 
     def rewind(self, length: int) -> None:
         if length >= self._length:
@@ -219,21 +234,26 @@ class PagedSequence:
     def next(self, temperature: float = 0.0, allowed: Sequence[int] | None = None) -> Token:
         if self._logits is None:
             raise EngineError("The sequence has no token to go on from: append one first.")
-        return Token(*choose(self._logits, temperature, allowed, self._engine.random))
+        return Token(*choose(self._logits[-1], temperature, allowed, self._engine.random))
 
     def close(self) -> None:
         self.rewind(0)
 
 
-def _only_last_logits(model: Any) -> None:
-    """Computes the logits of the last position alone: the final matrix is the largest, and prefill has no use for the others."""
+def _only_last_rows(model: Any) -> None:
+    """Computes the logits of the last positions alone, from the input FIRST_ROW on: the final matrix is the largest, and prefill has no
+    use for the others."""
     node = model.get_results()[0].input_value(0).get_node()
     while node.get_type_name() in ("Add", "Multiply", "Divide", "Tanh", "Convert"):  # a bias, scaled or capped logits
         node = node.input_value(0).get_node()
     if node.get_type_name() != "MatMul":
         return  # slower, not wrong: the last row is taken from the output
-    last = opset13.slice(node.input_value(0), np.array([-1]), np.array([np.iinfo(np.int64).max]), np.array([1]), np.array([0]))
+    first = opset13.parameter([1], np.int64, FIRST_ROW)
+    end, step, axis = (opset13.constant(np.array([number], np.int64)) for number in (np.iinfo(np.int64).max, 1, 0))
+    last = opset13.slice(node.input_value(0), first, end, step, axis)
     node.input(0).replace_source_output(last.output(0))
+    first.output(0).get_tensor().set_names({FIRST_ROW})
+    model.add_parameters([first])
     model.validate_nodes_and_infer_types()
 
 
