@@ -103,9 +103,15 @@ def ask_before_typing(lines: list[str]) -> str:
 
 def test_a_huge_document_is_not_sent_whole() -> None:
     text = "".join(f"value_{number} = {number}\n" for number in range(50_000))
-    question, _ = ask(document(text), Position(25_000, 0), LOADED)
+    question, heal = ask(document(text), Position(25_000, 0), LOADED)
     assert len(texts(question.prompt)) < 40_000
-    assert texts(question.prompt).endswith("value_24999 = 24999\n")
+    assert (texts(question.prompt) + heal).endswith("value_24999 = 24999\n")
+
+
+def test_at_the_start_of_a_line_its_break_is_left_to_the_healing() -> None:
+    question, heal = ask(document("def f():\r\n\r\n"), Position(1, 0), LOADED)
+    assert heal == "\n"
+    assert texts(question.prompt).endswith("\ndef f():")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The command line: `phi-ls serve`, `complete`, `explain`, `doctor`, `demo`, `bench`.
+"""The command line: `phi-ls serve`, `complete`, `explain`, `doctor`, `demo`, `bench`, `eval`.
 
 Lines and characters are counted from 1, as editors show them. Bad input gets one sentence with the remedy on stderr and exit code 2,
 an internal failure 1. Progress goes to stderr, and only to a terminal.
@@ -75,11 +75,20 @@ def _parser() -> argparse.ArgumentParser:
     doctor = command("doctor", _doctor, "say what is installed, what it can run on, what is missing and how to mend it")
     demo = command("demo", _demo, "show it at work: completions and an explanation, typed into a sample project")
     demo.add_argument("--quick", action="store_true", help="type without pauses")
+    evaluating = command("eval", _eval, "measure how good suggestions are, on infilling cases or on a folder's own lines")
+    evaluating.add_argument("set", type=Path, help="a folder with source files, or a file in the form of HumanEval-infilling")
+    evaluating.add_argument("--limit", type=int, default=200, help="cases at most (default: 200)")
+    evaluating.add_argument("--seed", type=int, default=1, help="of the choice of cases (default: 1)")
+    evaluating.add_argument("--results", type=Path, metavar="FILE", help="one JSON line a case; a run that was broken off goes on from it")
+    evaluating.add_argument("--compare", type=Path, metavar="FILE", help="the results of another run, to be set against this one")
+    evaluating.add_argument("--min-probability", type=float, help=_HELP["min_probability"])
+    evaluating.add_argument("--replay", action="store_true", help="no model: the right answers in each bad habit of chat models")
+    evaluating.add_argument("--copy", action="store_true", help="no model: the baseline that copies from the same file")
     bench = command("bench", _bench, "measure what the server costs and what the KV cache saves, as ratios in one run")
 
-    for each in (completing, explaining, doctor, bench):
+    for each in (completing, explaining, doctor, bench, evaluating):
         each.add_argument("--json", action="store_true", help="print one JSON object")
-    for each in (serve, completing, explaining, doctor, demo, bench):
+    for each in (serve, completing, explaining, doctor, demo, bench, evaluating):
         each.add_argument("--engine", help=_HELP["engine"])
         each.add_argument("--model", help=_HELP["model"])
         each.add_argument("--device", help=_HELP["device"])
@@ -93,6 +102,7 @@ def settings_of(options: argparse.Namespace) -> Settings:
     if options.model and Path(options.model).exists():
         values["model"] = str(Path(options.model).absolute())  # the engine process works in another folder
     values["engine_options"] = dict(_option(text) for text in options.engine_option)
+    values["min_probability"] = getattr(options, "min_probability", None)
     settings, problems = parse(values)
     if problems:
         raise BadInput(problems[0])
@@ -177,6 +187,12 @@ def _bench(options: argparse.Namespace) -> int:
     report = asyncio.run(bench.measure(settings_of(options), _engine_arguments(options)))
     print(json.dumps(report) if options.json else bench.to_text(report))
     return 0
+
+
+def _eval(options: argparse.Namespace) -> int:
+    from phi_server import eval
+
+    return eval.command(options, settings_of(options), _with_engine)
 
 
 def _with_engine(options: argparse.Namespace, run: Callable[[Client, Loaded], Awaitable[int]]) -> int:

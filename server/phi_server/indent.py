@@ -18,8 +18,16 @@ def opens_block(line: str, language_id: str) -> bool:
 
 
 def cut_deep_indent(text: str, site: Site) -> str:
-    """On a blank line: indentation that the line above gives no reason for, on all lines."""
-    if site.head.strip() or text[:1] not in (" ", "\t") or site.above.rstrip().endswith((",", "(", "[", "\\")):
+    """On a blank line: the cursor's own indentation said again, and indentation that the line above gives no reason for."""
+    if site.head.strip() or text[:1] not in (" ", "\t"):
+        return text
+    too_shallow = opens_block(site.above, site.language_id) and len(site.head) <= len(indentation(site.above))
+    if site.head and text.startswith(site.head) and not too_shallow:
+        first, *others = text.split("\n")
+        if all(len(indentation(line)) >= 2 * len(site.head) for line in others if line.strip()):
+            others = [line[len(site.head) :] for line in others]
+        text = "\n".join([first[len(site.head) :], *others])
+    if text[:1] not in (" ", "\t") or site.above.rstrip().endswith((",", "(", "[", "\\")):
         return text
     deepest = len(indentation(site.above)) + (len(indent_unit(site.before)) if opens_block(site.above, site.language_id) else 0)
     added = len(indentation(text))

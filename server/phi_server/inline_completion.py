@@ -154,12 +154,15 @@ def ask(snapshot: Snapshot, position: Position, loaded: Loaded, about: Context =
     heal = match[0] if match and redacted_line(head) == head else ""
     budget = CHARACTERS_PER_TOKEN * loaded.context_tokens
     first, before = lines_above(snapshot, position.line, budget)
+    shown = [*before, redacted_line(head)[: len(head) - len(heal)] if heal else redacted_line(head)]
+    if not head and before:  # a line break and the indentation behind it are one token, too
+        heal, shown = "\n", [*before[:-1], before[-1].rstrip("\r\n")]
     question = tasks.complete(
         FORMATS[loaded.chat_format],
         loaded.templates,
         path=snapshot.path,
         language_id=snapshot.language_id,
-        before=[*before, redacted_line(head)[: len(head) - len(heal)] if heal else redacted_line(head)],
+        before=shown,
         after=lines_below(snapshot, position.line + 1, budget),
         first_line=first,
         context=about.code,

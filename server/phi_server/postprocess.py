@@ -116,11 +116,11 @@ def cut_next_lines(text: str, site: Site) -> str:
 
 
 def cut_previous_lines(text: str, site: Site) -> str:
-    """The line above, said again, and the same for two or more lines at once."""
+    """The line above, said again as deep as it is, and the same for two or more lines at once."""
     lines = text.split("\n")
-    whole = [line.strip() for line in (site.head + lines[0], *lines[1:]) if line.strip()]
-    above = [line.strip() for line in site.before if line.strip()]
-    if not whole or not above or _TRIVIAL.match(whole[0]):
+    whole = [line.rstrip() for line in (site.head + lines[0], *lines[1:]) if line.strip()]
+    above = [line.rstrip() for line in site.before if line.strip()]
+    if not whole or not above or _TRIVIAL.match(whole[0].strip()):
         return text
     for count in range(min(len(whole), len(above)), 0, -1):
         if whole[:count] == above[-count:]:

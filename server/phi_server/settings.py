@@ -28,7 +28,7 @@ class Settings:
         default=1000, metadata={"help": "A suggestion should be there by then; what is written so far is shown.", "from": 50, "to": 60_000}
     )
     min_probability: float = field(
-        default=0.0,
+        default=0.1,
         metadata={"help": "Suggestions that the model is less sure of are not shown, unless asked for; 0: all are.", "from": 0, "to": 1},
     )
     max_completion_tokens: int = field(default=96, metadata={"help": "Length of a suggestion at most.", "from": 1, "to": 4096})

@@ -47,6 +47,8 @@ def cut_extra_closers(text: str, site: Site) -> str:
     if site.language_id in _NO_BRACKETS or "\n" in text or not text.rstrip(" ;,:").endswith((")", "]", "}")):
         return text
     missing = brackets(text, site.language_id)[0]
+    if not any(mark in site.head + text for mark in CLOSER_OF):
+        return text  # words, perhaps: nothing on this line is code for sure
     waiting = brackets("\n".join((*site.before[-MAX_PARSED_LINES // 2 :], site.head)), site.language_id)[1]
     if len(missing) <= len(waiting) or not missing or text.rstrip()[-1] != missing[-1]:
         return text

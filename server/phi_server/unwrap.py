@@ -31,10 +31,12 @@ _PLACEHOLDER = re.compile(
     r"\(?(?:other|remaining) (?:code|methods|functions)\b)",
     re.IGNORECASE,
 )
-_BACKTICKS = frozenset(
+BACKTICKS = frozenset(
     {"javascript", "javascriptreact", "typescript", "typescriptreact", "go", "shellscript", "perl", "ruby", "php", "r", "sql"}
 )
 """Languages in which a backtick is code."""
+_SENTENCE = re.compile(r"[\w'’-]+(?:[,.]? [\w'’-]+){2,}[,.:]?")
+_STATEMENT = re.compile(r"(?:async|await|def|class|from|import|return|public|private|static|func|fn|let|const|var|if|for|while|with)\b")
 _LEAST_ECHO = 3
 """Characters of a head that are told from chance."""
 _ABOVE = 60
@@ -56,8 +58,11 @@ def is_introduction(text: str, site: Site) -> bool:
     inside, fenced = unfenced(text, site)
     if fenced:
         return not without_echo(inside, site, fenced).strip() or _is_above(inside, site)
-    if PROSE.match(text.lstrip()) and not _CLOSING.search(text) and not _in_words(site):
-        return text.count("\n") <= 3
+    if PROSE.match(text.lstrip()) and not _CLOSING.search(text):
+        first, _, others = text.lstrip().partition("\n")
+        if not _in_words(site):
+            return text.count("\n") <= 3
+        return first.rstrip().endswith((":", "!", ".")) and not others.strip(" \n`~") and text.count("\n") <= 3
     return bool(text.strip()) and (not without_echo(text, site, False).strip() or _is_above(text, site, from_start=True))
 
 
@@ -122,7 +127,7 @@ def unquoted(text: str, site: Site) -> str:
     """A line in a pair of backticks, where the language has no use for them."""
     first, _, others = text.partition("\n")
     code = first.strip()
-    if site.language_id in _BACKTICKS | PROSE_LANGUAGES or "`" in site.head or others.strip():
+    if site.language_id in BACKTICKS | PROSE_LANGUAGES or "`" in site.head or others.strip():
         return text
     if len(code) > 2 and code[0] == code[-1] == "`" and "`" not in code[1:-1]:
         return code[1:-1]
@@ -136,16 +141,16 @@ def without_echo(text: str, site: Site, fenced: bool) -> str:
     """
     lines = text.split("\n")
     start = next((at for at, line in enumerate(lines) if line.strip()), len(lines))
-    end, line_above = _echo_end(lines, start, site)
+    end, line_above = _echo_end(lines, start, site, exact=not (fenced or site.head))
     echoed = end > start
     head = site.head.strip()
     if end == len(lines) or not "".join(lines[end:]).strip():
         return "" if echoed else text
-    if not (echoed or fenced) and not _says_head(lines[start], head):
+    if not (echoed or fenced) and not _says_head(lines[start], site, fenced):
         return text
-    if site.head.strip() and not _says_head(lines[end], head):
-        return text if not fenced else "\n".join(lines[start:])  # it goes on from the cursor, though in a fence
     between = next(at for at in range(end, len(lines)) if lines[at].strip())
+    if site.head.strip() and not _says_head(lines[between], site, fenced or echoed):
+        return text if not fenced else "\n".join(lines[start:])  # it goes on from the cursor, though in a fence
     tidy = same_indent_unit("\n".join(lines[between:]), site, whole_lines=True).split("\n")
     if not head and not site.head and echoed:
         move = len(indentation(line_above)) - len(indentation(same_indent_unit(lines[end - 1], site, whole_lines=True)))
@@ -166,8 +171,9 @@ def without_echo(text: str, site: Site, fenced: bool) -> str:
     return "\n".join([first, *shifted(tidy[1:], move, indentation(site.head))])
 
 
-def _echo_end(lines: list[str], start: int, site: Site) -> tuple[int, str]:
-    """The index behind the lines that are the last ones above the cursor, said again, and the last such line; `start` where none are."""
+def _echo_end(lines: list[str], start: int, site: Site, exact: bool) -> tuple[int, str]:
+    """The index behind the lines that are the last ones above the cursor, said again, and the last such line; `start` where none are.
+    `exact`: as deep as they are."""
     above = [line for line in site.before[-_ABOVE:] if line.strip()]
     said = [(at, line.strip()) for at, line in enumerate(lines) if at >= start and line.strip()]
     if not said:
@@ -175,6 +181,8 @@ def _echo_end(lines: list[str], start: int, site: Site) -> tuple[int, str]:
     for first in range(len(above)):
         tail = above[first:]
         if len("".join(tail).strip()) < _LEAST_ECHO or len(tail) > len(said):
+            continue
+        if exact and lines[said[0][0]].rstrip() != tail[0].rstrip():
             continue
         if all(mine.strip() == theirs for mine, (_, theirs) in zip(tail, said, strict=False)):
             return said[len(tail) - 1][0] + 1, tail[-1]
@@ -191,18 +199,22 @@ def _is_above(text: str, site: Site, from_start: bool = False) -> bool:
 
 
 def _in_words(site: Site) -> bool:
-    """Whether the cursor's line may be gone on with by words: it has begun, and not with an operator, a bracket or `return`."""
-    head = site.head.rstrip()
-    if not head.strip():
-        return False
-    if head.lstrip()[:1] in ("#", "*", "-") or head.lstrip().startswith(("//", "/*", "<!--")):
+    """Whether the cursor's line may be gone on with by words: it is a comment, a text, or reads as a sentence."""
+    head = site.head.strip()
+    if head[:1] in ("#", "*", "-") or head.startswith(("//", "/*", "<!--")) or any(head.count(quote) % 2 for quote in "\"'`"):
         return True
-    in_string = any(head.count(quote) % 2 for quote in "\"'`")
-    return in_string or not re.search(r"(?:[=(\[{,:+*/<>|&.]|\breturn)$", head)
+    return bool(_SENTENCE.fullmatch(head)) and not _STATEMENT.match(head)
 
 
-def _says_head(line: str, head: str) -> bool:
-    return len(head) >= _LEAST_ECHO and any(map(str.isalnum, head)) and line.lstrip().startswith(head)
+def _says_head(line: str, site: Site, fenced: bool) -> bool:
+    """Whether the line begins with the cursor's line up to the cursor: as it is, indented; or its code, if that is no chance."""
+    head = site.head.strip()
+    if not head or not line.lstrip().startswith(head):
+        return False
+    if site.head[:1] in " \t" and line.startswith(site.head):
+        return True
+    ends_word = not re.match(r"\w\w", head[-1] + line.lstrip()[len(head) : len(head) + 1])
+    return any(map(str.isalnum, head)) and (len(head) >= _LEAST_ECHO or (fenced and ends_word))
 
 
 def _closing(site: Site) -> re.Pattern[str]:
