@@ -73,6 +73,28 @@ async def test_all_of_the_text_is_in_the_document_and_in_the_result() -> None:
         assert content["text"].endswith("*Written by echo on none.*\n")
 
 
+async def test_the_last_refresh_comes_when_the_document_is_open() -> None:
+    async with server(EVERYTHING, reply=ANSWER) as client:
+        events: list[str] = []
+        written = anyio.Event()
+
+        async def show(params: Any) -> dict[str, bool]:
+            await written.wait()
+            events.append("shown")
+            return {"success": True}
+
+        client.answers["window/showDocument"] = show
+        client.answers["workspace/textDocumentContent/refresh"] = lambda params: events.append("refreshed")
+        await client.open(URI, CODE)
+        explaining = await ask(client)
+        await client.notification("$/progress", lambda params: params["value"]["kind"] == "end")
+        await client.request("workspace/textDocumentContent", {"uri": shown(client)[0]})  # whatever was sent before it has arrived
+        written.set()
+        await explaining
+        await client.request("workspace/textDocumentContent", {"uri": shown(client)[0]})
+        assert "refreshed" in events[events.index("shown") :]
+
+
 async def test_an_answer_that_is_long_gone_says_so() -> None:
     async with server(EVERYTHING, reply=ANSWER) as client:
         content = await client.request("workspace/textDocumentContent", {"uri": "phi-ls:/1/x.md"})

@@ -7,6 +7,7 @@
 | asked for partial results          | whatever it makes of them                                                   |
 """
 
+import asyncio
 import time
 from concurrent.futures import Future
 from contextlib import suppress
@@ -92,19 +93,21 @@ class _VirtualView(View):
         self._texts = texts
         self._refreshed_s = 0.0
         self._refresh: Future[None] | None = None
-        self._is_open = False
+        self._shown: Future[types.ShowDocumentResult] | None = None
 
     def write(self, text: str) -> None:
         super().write(text)
         self._texts[self.uri] = self.text
-        if not self._is_open:
-            self._is_open = True
+        if self._shown is None:
             self._refreshed_s = time.monotonic()
-            self._server.window_show_document(types.ShowDocumentParams(self.uri, external=False, take_focus=False))
+            self._shown = self._server.window_show_document(types.ShowDocumentParams(self.uri, external=False, take_focus=False))
         elif time.monotonic() - self._refreshed_s >= REFRESH_EVERY_S and (self._refresh is None or self._refresh.done()):
             self._send_refresh()  # one at a time: an editor that is slow gets fewer
 
     async def finish(self) -> None:
+        if self._shown is not None:  # VS Code ignores the refresh of a document that it is only about to open
+            with anyio.move_on_after(SHOWN_WITHIN_S), suppress(JsonRpcException):
+                await asyncio.wrap_future(self._shown)
         self._send_refresh()
 
     def _send_refresh(self) -> None:
