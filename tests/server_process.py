@@ -73,11 +73,12 @@ def between(first: int, last: int, character: int = 0) -> dict[str, Any]:
 
 
 def applied(text: str, edits: list[dict[str, Any]]) -> str:
-    """The text after one edit in UTF-16 positions, of ASCII lines that end in a line feed."""
-    (edit,) = edits
+    """The text after edits in UTF-16 positions, of ASCII lines that end in a line feed."""
     lines = text.split("\n")
-    start, end = (
-        sum(len(line) + 1 for line in lines[: place["line"]]) + place["character"]
-        for place in (edit["range"]["start"], edit["range"]["end"])
-    )
-    return text[:start] + str(edit["newText"]) + text[end:]
+    for edit in sorted(edits, key=lambda edit: int(edit["range"]["start"]["line"]), reverse=True):
+        start, end = (
+            sum(len(line) + 1 for line in lines[: place["line"]]) + place["character"]
+            for place in (edit["range"]["start"], edit["range"]["end"])
+        )
+        text = text[:start] + str(edit["newText"]) + text[end:]
+    return text

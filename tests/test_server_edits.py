@@ -214,8 +214,36 @@ def test_tests_without_a_place_are_shown(snapshot: Snapshot, answer: str, proble
 def test_edits_name_their_version_where_the_editor_takes_it() -> None:
     edit = Edit("file:///a.py", 7, lines(0, 0), "x")
     here = types.Range(types.Position(0, 0), types.Position(0, 1))
-    versioned = workspace_edit(edit, here, document_changes=True).document_changes
+    change = types.TextEdit(here, "x")
+    versioned = workspace_edit(edit, [change], document_changes=True).document_changes
     assert versioned is not None
     assert isinstance(versioned[0], types.TextDocumentEdit)
     assert versioned[0].text_document.version == 7
-    assert workspace_edit(edit, here, document_changes=False).changes == {"file:///a.py": [types.TextEdit(here, "x")]}
+    assert workspace_edit(edit, [change], document_changes=False).changes == {"file:///a.py": [change]}
+
+
+def test_an_edit_falls_into_pieces_of_what_differs() -> None:
+    text = "def f():\n    a = 1\n    b = 2\n    c = 3\n    return a\n"
+    proposal = rewritten(document(text), lines(0, 4), "def f():\n    a = 9\n    b = 2\n    c = 8\n    return a")
+    assert proposal.edit is not None
+    found = edits.pieces(document(text), proposal.edit)
+    assert found == [
+        (Range(Position(1, 0), Position(2, 0)), "    a = 9\n"),
+        (Range(Position(3, 0), Position(4, 0)), "    c = 8\n"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("language_id", "text", "answer", "fits"),
+    [
+        ("json", '{\n  "a": 1\n}\n', '  "a": 2', True),
+        ("json", '{\n  "a": 1\n}\n', '  "a": 2,', False),
+        ("go", "func f() {\n\ta()\n}\n", "\tb()", True),
+        ("go", "func f() {\n\ta()\n}\n", "\tif x {\n\tb()", False),
+        ("rust", "fn f() {\n    a();\n}\n", "    b(')');", True),
+        ("typescript", "if (x) {\n  a();\n\n", "  b((", True),
+    ],
+)
+def test_other_languages_stay_whole_where_they_were(language_id: str, text: str, answer: str, fits: bool) -> None:
+    proposal = rewritten(document(text, language_id), lines(1, 1), answer)
+    assert (proposal.edit is not None) is fits

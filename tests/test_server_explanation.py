@@ -67,10 +67,36 @@ async def test_all_of_the_text_is_in_the_document_and_in_the_result() -> None:
     async with server(EVERYTHING, reply=ANSWER) as client:
         await client.open(URI, CODE)
         result = await (await ask(client))
+        assert result.pop("thread") == 1
         assert result == {"text": ANSWER, "uri": shown(client)[0], "cancelled": False, "model": "echo", "engine": "echo", "device": "none"}
         content = await client.request("workspace/textDocumentContent", {"uri": result["uri"]})
         assert ANSWER in content["text"]
         assert content["text"].endswith("*Written by echo on none.*\n")
+
+
+async def test_a_further_question_goes_on_from_the_kept_cache() -> None:
+    async with server(EVERYTHING, reply=ANSWER) as client:
+        await client.open(URI, CODE)
+        thread = (await (await ask(client)))["thread"]
+        before = await client.request("workspace/executeCommand", {"command": "phi-ls.status"})
+        asked = {"thread": thread, "question": "Why **two**?"}
+        answer = await client.request("workspace/executeCommand", {"command": "phi-ls.followUp", "arguments": [asked]})
+        assert (answer["text"], answer["thread"], answer["cancelled"]) == (ANSWER, 2, False)
+        content = await client.request("workspace/textDocumentContent", {"uri": answer["uri"]})
+        assert content["text"].startswith("# Why **two**?\n\n" + ANSWER)
+        after = await client.request("workspace/executeCommand", {"command": "phi-ls.status"})
+        prefilled = after["work"]["answer"]["prefilled_tokens"] - before["work"]["answer"]["prefilled_tokens"]
+        assert prefilled < len("Why **two**?") + 12, "only the question is new to the model"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [({"thread": 1}, "thread and question"), ({"thread": 7, "question": "Why?"}, "no such explanation"), ({"question": "Why?"}, "no such")],
+)
+async def test_a_further_question_needs_an_explanation(arguments: dict[str, Any], message: str) -> None:
+    async with server(EVERYTHING, reply=ANSWER) as client:
+        with pytest.raises(LspError, match=message):
+            await client.request("workspace/executeCommand", {"command": "phi-ls.followUp", "arguments": [arguments]})
 
 
 async def test_the_last_refresh_comes_when_the_document_is_open() -> None:

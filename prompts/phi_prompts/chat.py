@@ -84,6 +84,12 @@ def render(chat_format: ChatFormat, messages: Sequence[Message], prefill: Conten
     return _joined(prompt)
 
 
+def continued(chat_format: ChatFormat, prompt: Prompt, answer: str, question: str) -> Prompt:
+    """A prompt and what was answered, with another question. It begins as the earlier one did, so its KV cache stays valid."""
+    closing, user, assistant = _spelled(chat_format.closing), _opening(chat_format, "user"), _opening(chat_format, "assistant")
+    return _joined([*prompt, answer, *closing, *user, question, *closing, *assistant])
+
+
 def _system_placed(chat_format: ChatFormat, messages: Sequence[Message]) -> list[Message]:
     """The messages, with what the system says where this format has a place for it."""
     messages = [message for message in messages if message.role != "system" or any(message.content)]

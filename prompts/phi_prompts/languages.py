@@ -47,6 +47,11 @@ def _lines(marker: str, style: str) -> DocComment:
 _PYTHON_DOC = DocComment(
     "Python docstring in Google style (Args, Returns and Raises where there is something to say)", '"""', "", '"""', "inside"
 )
+PYTHON_STYLES: Final = {
+    "google": _PYTHON_DOC.style,
+    "numpy": "Python docstring in NumPy style (Parameters, Returns and Raises, underlined, where there is something to say)",
+    "sphinx": "Python docstring with Sphinx fields (:param name:, :returns:, :raises Error:, where there is something to say)",
+}
 _JSDOC = _block("JSDoc comment (@param, @returns, @throws)")
 _TSDOC = _block("TSDoc comment (@param, @returns, @throws, without types)")
 _DOXYGEN = _block("Doxygen comment (@param, @return)")

@@ -124,21 +124,35 @@ def fix(
 
 
 def docstring(
-    chat_format: ChatFormat, templates: str, *, selection: Code, before: Sequence[str] = (), after: Sequence[str] = ()
+    chat_format: ChatFormat, templates: str, *, selection: Code, before: Sequence[str] = (), after: Sequence[str] = (), style: str = ""
 ) -> Question:
-    """Document the selected declaration. The answer is the text of a documentation comment, of which `languages.documentation` makes
-    the comment. Raises ValueError for a language of which `languages.language(…).doc` is None."""
+    """Document the selected declaration, in the language's usual style where `style` says no other. The answer is the text of a
+    documentation comment, of which `languages.documentation` makes the comment. Raises ValueError for a language of which
+    `languages.language(…).doc` is None."""
     doc = language(selection.language_id).doc
     if doc is None:
         raise ValueError(f'phi-ls does not know how documentation comments look in "{selection.language_id}".')
-    values: dict[str, Content] = {"doc_style": (doc.style,), "doc_opening": (_doc_opening(doc),)}
+    values: dict[str, Content] = {"doc_style": (style or doc.style,), "doc_opening": (_doc_opening(doc),)}
     question = _about(chat_format, templates, "docstring", _dedented(selection), before, after, values)
     return Question(question.prompt, (*question.stop, doc.closing.strip())) if question.stop and doc.closing else question
 
 
-def tests(chat_format: ChatFormat, templates: str, *, selection: Code, before: Sequence[str] = (), after: Sequence[str] = ()) -> Question:
-    """Test the selected lines. The answer is code for a new test file."""
-    values: dict[str, Content] = {"test_framework": (language(selection.language_id).tests,)}
+def tests(
+    chat_format: ChatFormat,
+    templates: str,
+    *,
+    selection: Code,
+    before: Sequence[str] = (),
+    after: Sequence[str] = (),
+    framework: str = "",
+    example: Sequence[str] = (),
+) -> Question:
+    """Test the selected lines. The answer is code for a new test file. `framework`, `example`: what the project uses, and the first
+    lines of one of its test files."""
+    values: dict[str, Content] = {
+        "test_framework": (framework or language(selection.language_id).tests,),
+        "example": _below(example, share=0.0),
+    }
     return _about(chat_format, templates, "tests", _dedented(selection), before, after, values)
 
 

@@ -3,15 +3,13 @@
 Not here: how the comments of each language look (phi_prompts.languages).
 """
 
-import ast
 import re
 
 from phi_prompts.languages import documentation, language
 from phi_server.definitions import Definition
+from phi_server.docstring import TO_DO, Template, holes_of, rendered, style_of, template_of
 from phi_server.documents import Position, Range, Snapshot, indent_unit, indentation
-from phi_server.outline import outline, parameters, parse_python
 
-TO_DO = "TODO"
 _SENTENCE = re.compile(r"[A-Za-z][^\n{}<>=;|\\]{7,118}?[.!](?=\s|$)|[A-Za-z][^\n{}<>=;|\\]{7,118}$")
 
 
@@ -36,23 +34,19 @@ def skeleton(snapshot: Snapshot, definition: Definition, sentence: str) -> str:
 
     `sentence` is a small model's; it is used if it can be one at all.
     """
-    code = snapshot.text(definition.range(snapshot))
     text = plausible(sentence) or f"{TO_DO}: say what {definition.name} does."
-    tree = parse_python(code) if snapshot.language_id == "python" else None
-    function = tree.body[0] if tree is not None and tree.body else None
-    if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
-        return text
-    found = outline(code, "python")
-    sections = [("Args", [_argument(*parameter) for parameter in parameters(function)])]
-    returns = ast.unparse(function.returns) if function.returns is not None else ""
-    values = [value for value in found.returns if value not in ("None", returns)]
-    if returns not in ("", "None") or (not returns and values):
-        sections.append(("Returns", [f"{returns}: {TO_DO}" if returns else TO_DO]))
-    sections.append(("Raises", [f"{error}: {TO_DO}" for error in found.raises]))
-    for title, entries in sections:
-        if entries:
-            text += f"\n\n{title}:\n" + "\n".join("    " + entry for entry in entries)
-    return text
+    template = _template(snapshot, definition)
+    return text if template is None else rendered(template, style_of(snapshot.lines), text, {}, todo=True)
+
+
+def filled(snapshot: Snapshot, definition: Definition, answer: str) -> str:
+    """The text of a documentation comment: for a Python function what the answer says of what is there, in the file's own style; for
+    everything else the answer."""
+    template = _template(snapshot, definition)
+    if template is None:
+        return answer
+    says, told = holes_of(answer, template)
+    return rendered(template, style_of(snapshot.lines), says, told, todo=False) if says else ""
 
 
 def plausible(sentence: str) -> str:
@@ -66,8 +60,8 @@ def plausible(sentence: str) -> str:
     return text[0].upper() + text[1:]
 
 
-def _argument(name: str, annotation: str, default: str) -> str:
-    return f"{name} ({annotation}): {TO_DO}" if annotation else f"{name}: {TO_DO}"
+def _template(snapshot: Snapshot, definition: Definition) -> Template | None:
+    return template_of(snapshot.text(definition.range(snapshot))) if snapshot.language_id == "python" else None
 
 
 def _body_indent(snapshot: Snapshot, definition: Definition) -> str:

@@ -3,11 +3,13 @@
 An answer that cannot be applied is shown as text and never forced in. Not here: which lines a task is about (actions.py).
 """
 
+import json
 import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from difflib import SequenceMatcher
+from pathlib import Path, PurePosixPath
 
 from lsprotocol import types
 
@@ -15,15 +17,18 @@ from phi_backends.client import Client
 from phi_backends.messages import Loaded, Priority
 from phi_prompts import tasks
 from phi_prompts.chat import FORMATS, ChatFormat
-from phi_prompts.languages import language
+from phi_prompts.languages import PYTHON_STYLES, language
 from phi_server.actions import definition_in
 from phi_server.context import surroundings
-from phi_server.documentation import placed, skeleton
-from phi_server.documents import Position, Range, Snapshot, indentation
+from phi_server.docstring import style_of
+from phi_server.documentation import filled, placed, skeleton
+from phi_server.documents import Position, Range, Snapshot, indentation, split_lines
 from phi_server.explanation import SENTENCE_TOKENS, SMALL
 from phi_server.outline import MAX_PARSED_CHARACTERS
+from phi_server.project_tests import ProjectTests
 from phi_server.redact import redacted_line, restored
 from phi_server.settings import Settings
+from phi_server.syntax import brackets
 
 _FENCED = re.compile(r"^[ \t]*(```+|~~~+)[^\n]*\n(.*?)(?:^[ \t]*\1|\Z)", re.DOTALL | re.MULTILINE)
 _TEST_FILES = {
@@ -34,6 +39,9 @@ _TEST_FILES = {
     "typescriptreact": "{stem}.test{suffix}",
     "go": "{stem}_test{suffix}",
 }
+
+
+NO_TESTS = ProjectTests()
 
 
 @dataclass(frozen=True)
@@ -64,11 +72,13 @@ async def propose(
     settings: Settings,
     diagnostics: Sequence[tasks.Diagnostic] = (),
     on_text: Callable[[str], None] = lambda text: None,
+    project: ProjectTests = NO_TESTS,
 ) -> Proposal:
-    """Asks the model; `range` is `actions.target`'s. `on_text` hears all of the answer so far. Raises PhiError when the engine fails."""
+    """Asks the model; `range` is `actions.target`'s. `on_text` hears all of the answer so far. `project`: how it writes its tests. Raises
+    PhiError when the engine fails."""
     loaded = await client.loaded()
     small = loaded.templates == SMALL
-    question = ask(task, snapshot, range, loaded, diagnostics)
+    question = ask(task, snapshot, range, loaded, diagnostics, project)
     answer = ""
     max_tokens = SENTENCE_TOKENS if small else settings.max_answer_tokens
     with client.generate(question.prompt, max_tokens=max_tokens, priority=Priority.ANSWER, stop=question.stop) as generation:
@@ -79,18 +89,29 @@ async def propose(
     if task == "docstring":
         return documented(snapshot, range, answer, small)
     if task == "tests":
-        return tested(snapshot, answer)
+        return tested(snapshot, answer, project.file)
     return rewritten(snapshot, range, answer)
 
 
-def ask(task: tasks.TaskName, snapshot: Snapshot, range: Range, loaded: Loaded, diagnostics: Sequence[tasks.Diagnostic]) -> tasks.Question:
+def ask(
+    task: tasks.TaskName,
+    snapshot: Snapshot,
+    range: Range,
+    loaded: Loaded,
+    diagnostics: Sequence[tasks.Diagnostic],
+    project: ProjectTests = NO_TESTS,
+) -> tasks.Question:
     chat: ChatFormat = FORMATS[loaded.chat_format]
     about = surroundings(snapshot, range, loaded)
     if task == "fix":
         told = [tasks.Diagnostic(one.line, redacted_line(one.message)) for one in diagnostics]
         return tasks.fix(chat, loaded.templates, **about, diagnostics=told)
-    asked = {"docstring": tasks.docstring, "tests": tasks.tests, "simplify": tasks.simplify, "explain": tasks.explain}[task]
-    return asked(chat, loaded.templates, **about)
+    if task == "docstring":
+        style = PYTHON_STYLES[style_of(snapshot.lines)] if snapshot.language_id == "python" else ""
+        return tasks.docstring(chat, loaded.templates, **about, style=style)
+    if task == "tests":
+        return tasks.tests(chat, loaded.templates, **about, framework=project.framework, example=project.example)
+    return (tasks.simplify if task == "simplify" else tasks.explain)(chat, loaded.templates, **about)
 
 
 def rewritten(snapshot: Snapshot, range: Range, answer: str) -> Proposal:
@@ -106,14 +127,14 @@ def rewritten(snapshot: Snapshot, range: Range, answer: str) -> Proposal:
     start, end = _common_ends(old, new)
     edit = _of_lines(snapshot, range.start.line + start, range.end.line + 1 - end, new[start : len(new) - end])
     if not still_parses(snapshot, edit):
-        return Proposal(None, shown, "The model's answer is not valid Python, so it is only shown.")
+        return Proposal(None, shown, f"The model's answer is not valid {_name(snapshot)}, so it is only shown.")
     return Proposal(edit, shown)
 
 
 def documented(snapshot: Snapshot, range: Range, answer: str, small: bool) -> Proposal:
     """A documentation comment at the definition; nothing else is touched."""
     definition = definition_in(snapshot, range)
-    text = skeleton(snapshot, definition, answer) if small and definition else code_of(answer)
+    text = "" if definition is None else (skeleton if small else filled)(snapshot, definition, answer if small else code_of(answer))
     place = placed(snapshot, definition, text) if definition else None
     if place is None:
         return Proposal(None, answer, "The model's answer is no documentation comment.")
@@ -123,30 +144,43 @@ def documented(snapshot: Snapshot, range: Range, answer: str, small: bool) -> Pr
     return Proposal(edit, answer)
 
 
-def tested(snapshot: Snapshot, answer: str) -> Proposal:
-    """A new file with the answer's code, beside the document; only shown where no name for it is known."""
+def tested(snapshot: Snapshot, answer: str, file: Path | None = None) -> Proposal:
+    """A new file with the answer's code: `file`, or beside the document; only shown where no name for it is known."""
     code = "\n".join(reindented(code_of(answer), "")).strip("\n")
     shown = _fenced(code, snapshot)
     if not code:
         return Proposal(None, answer, "The model answered without code.")
     if snapshot.language_id == "python" and not _is_python(code):
         return Proposal(None, shown, "The model's answer is not valid Python, so it is only shown.")
-    folder, _, file = snapshot.uri.rpartition("/")
-    name = PurePosixPath(file)
-    if snapshot.language_id not in _TEST_FILES or not name.stem:
+    folder, _, last = snapshot.uri.rpartition("/")
+    name = PurePosixPath(last)
+    if file is None and (snapshot.language_id not in _TEST_FILES or not name.stem):
         return Proposal(None, shown, f"Tests for {language(snapshot.language_id).name} have no usual place, so they are only shown.")
-    uri = f"{folder}/{_TEST_FILES[snapshot.language_id].format(stem=name.stem, suffix=name.suffix)}"
+    beside = _TEST_FILES.get(snapshot.language_id, "").format(stem=name.stem, suffix=name.suffix)
+    uri = file.as_uri() if file is not None else f"{folder}/{beside}"
     nowhere = Range(Position(0, 0), Position(0, 0))
     return Proposal(Edit(uri, None, nowhere, code.replace("\n", snapshot.newline) + snapshot.newline, creates=True), shown)
 
 
-def workspace_edit(edit: Edit, lsp_range: types.Range, document_changes: bool) -> types.WorkspaceEdit:
+def pieces(snapshot: Snapshot, edit: Edit) -> list[tuple[Range, str]]:
+    """The edit in pieces, each of lines that differ: what stays is not touched, and keeps its marks and folds."""
+    if edit.range.start.character or edit.range.end.character or edit.creates:
+        return [(edit.range, edit.text)]
+    first = edit.range.start.line
+    old, new = snapshot.lines[first : edit.range.end.line], split_lines(edit.text)
+    found = []
+    for kind, start, end, new_start, new_end in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        if kind != "equal":
+            found.append((Range(Position(first + start, 0), Position(first + end, 0)), "".join(new[new_start:new_end])))
+    return found or [(edit.range, edit.text)]
+
+
+def workspace_edit(edit: Edit, changes: Sequence[types.TextEdit], document_changes: bool) -> types.WorkspaceEdit:
     """As the editor takes it. A new file takes `document_changes`."""
-    change = types.TextEdit(lsp_range, edit.text)
     if not document_changes:
-        return types.WorkspaceEdit(changes={edit.uri: [change]})
+        return types.WorkspaceEdit(changes={edit.uri: changes})
     document = types.OptionalVersionedTextDocumentIdentifier(uri=edit.uri, version=edit.version)
-    of_text = types.TextDocumentEdit(document, [change])
+    of_text = types.TextDocumentEdit(document, list(changes))
     created = [types.CreateFile(uri=edit.uri, options=types.CreateFileOptions(overwrite=False, ignore_if_exists=False))]
     return types.WorkspaceEdit(document_changes=[*(created if edit.creates else []), of_text])
 
@@ -173,11 +207,25 @@ def reindented(code: str, indent: str) -> list[str]:
 
 
 def still_parses(snapshot: Snapshot, edit: Edit) -> bool:
-    """Whether Python stays Python. What did not parse before need not afterwards; other languages are not looked at."""
+    """Whether Python stays Python, JSON stays JSON, and brackets stay balanced elsewhere. What did not parse before need not afterwards."""
     before = "".join(snapshot.lines)
-    if snapshot.language_id != "python" or len(before) > MAX_PARSED_CHARACTERS or not _is_python(before):
+    if len(before) > MAX_PARSED_CHARACTERS or snapshot.language_id in ("markdown", "plaintext"):
         return True
-    return _is_python(snapshot.replaced(edit.range, edit.text))
+    return not _is_whole(before, snapshot.language_id) or _is_whole(snapshot.replaced(edit.range, edit.text), snapshot.language_id)
+
+
+def _is_whole(text: str, language_id: str) -> bool:
+    if language_id == "python":
+        return _is_python(text)
+    return _is_json(text) if language_id == "json" else brackets(text, language_id) == ([], [])
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _is_python(text: str) -> bool:
@@ -210,6 +258,10 @@ def _common_ends(old: Sequence[str], new: Sequence[str]) -> tuple[int, int]:
 
 def _lines(range_: Range) -> range:
     return range(range_.start.line, range_.end.line + 1)
+
+
+def _name(snapshot: Snapshot) -> str:
+    return language(snapshot.language_id).name
 
 
 def _fenced(code: str, snapshot: Snapshot) -> str:

@@ -1,4 +1,4 @@
-"""workspace/executeCommand: a command for each action, and `status`, `restart` and `accepted`.
+"""workspace/executeCommand: a command for each action, and `followUp`, `status`, `restart` and `accepted`.
 
 The commands of actions take one object: {uri, range, version?, diagnostics?: [{line, message}], partialResultToken?}.
 `version` is what the range is true for; for another one the command is refused.
@@ -16,9 +16,10 @@ from phi_backends.errors import BadInput
 from phi_prompts.tasks import Diagnostic, TaskName, has_template
 from phi_server.actions import ACTIONS, target
 from phi_server.documents import Range, Snapshot
-from phi_server.edits import Edit, Proposal, propose, workspace_edit
-from phi_server.explanation import explain
+from phi_server.edits import NO_TESTS, Edit, Proposal, pieces, propose, workspace_edit
+from phi_server.explanation import Explanation, FollowUp, explain
 from phi_server.progress import progress
+from phi_server.project_tests import ProjectTests, project_tests
 from phi_server.session import Session
 from phi_server.status import status_of
 from phi_server.views import View
@@ -72,24 +73,52 @@ async def execute_command(session: Session, params: types.ExecuteCommandParams) 
 
 
 async def _explain(session: Session, params: types.ExecuteCommandParams) -> dict[str, Any]:
-    """{text, uri, model, engine, device, cancelled}: all of the text, wherever it was shown."""
+    """{text, uri, model, engine, device, cancelled, thread}: all of the text, wherever it was shown, and its number for further questions,
+    null where the model takes none."""
     asked = _asked(params, "explain")
     snapshot, lines = _place(session, asked)
     first, last = lines.start.line + 1, lines.end.line + 1
     place = f"{snapshot.path}, " + (f"line {first}" if first == last else f"lines {first}–{last}")
     explained = explain(snapshot, lines, session.client, session.settings)
-    streamed = asked.partial_result_token is not None
-    view = session.views.open(session.editor, f"Explanation of {snapshot.path.rpartition('/')[2]}", streamed=streamed)
-    view.write(f"# {place}\n\n")
+    title = f"Explanation of {snapshot.path.rpartition('/')[2]}"
+    return await _told(session, explained, title, place, f"Explaining {place}", params.work_done_token, asked.partial_result_token)
+
+
+async def _follow_up(session: Session, params: types.ExecuteCommandParams) -> dict[str, Any]:
+    """As `_explain`, for {thread, question, partialResultToken?}."""
+    values = _plain(params.arguments[0]) if params.arguments and len(params.arguments) == 1 else {}
+    number, question, token = (values.get(key) for key in ("thread", "question", "partialResultToken"))
+    if not isinstance(question, str) or not question.strip():
+        raise JsonRpcInvalidParams(f"{params.command} takes one object with thread and question.")
+    thread = session.threads.get(number) if isinstance(number, int) else None
+    if thread is None:
+        raise BadInput("There is no such explanation to ask about any more. Have it explained again.")
+    asked = FollowUp(thread, question, session.client, session.settings)
+    token = token if isinstance(token, str | int) else None
+    return await _told(session, asked, "Answer", question.strip(), "Answering", params.work_done_token, token)
+
+
+async def _told(
+    session: Session,
+    told: Explanation | FollowUp,
+    title: str,
+    heading: str,
+    doing: str,
+    work_done_token: types.ProgressToken | None,
+    partial_result_token: types.ProgressToken | None,
+) -> dict[str, Any]:
+    """Shows a text while it is written, and returns what the command does."""
+    view = session.views.open(session.editor, title, streamed=partial_result_token is not None)
+    view.write(f"# {heading}\n\n")
     text = ""
     try:
-        async with progress(session.server, session.editor, f"Explaining {place}", params.work_done_token) as shown:
-            async for piece in explained:
+        async with progress(session.server, session.editor, doing, work_done_token) as shown:
+            async for piece in told:
                 text += piece
                 view.write(piece)
                 shown.report(f"{len(text)} characters")
-                if asked.partial_result_token is not None:
-                    session.server.protocol.notify(types.PROGRESS, types.ProgressParams(asked.partial_result_token, {"text": piece}))
+                if partial_result_token is not None:
+                    session.server.protocol.notify(types.PROGRESS, types.ProgressParams(partial_result_token, {"text": piece}))
         loaded = session.loaded
         if shown.cancelled:
             view.write("\n\n*Cancelled.*\n")
@@ -99,7 +128,8 @@ async def _explain(session: Session, params: types.ExecuteCommandParams) -> dict
         with anyio.CancelScope(shield=True):
             await view.finish()
     used = {key: getattr(loaded, key, None) for key in ("model", "engine", "device")}
-    return {"text": text, "uri": view.uri, "cancelled": shown.cancelled, **used}
+    thread = None if shown.cancelled or told.thread is None else session.remember(told.thread)
+    return {"text": text, "uri": view.uri, "cancelled": shown.cancelled, "thread": thread, **used}
 
 
 def _edit(task: TaskName) -> Command:
@@ -138,6 +168,7 @@ async def edit_for(session: Session, asked: Asked, token: types.ProgressToken | 
             session.settings,
             asked.diagnostics,
             on_text=lambda text: shown.report(f"{len(text)} characters"),
+            project=_project_tests(session, snapshot) if task == "tests" else NO_TESTS,
         )
     if proposal is None:
         return None  # cancelled by the user, who knows
@@ -159,8 +190,15 @@ async def _workspace_edit(session: Session, snapshot: Snapshot, edit: Edit, prop
             reason = reason if editor.create_files else "The editor cannot be asked to create files"
             await _show(session, Proposal(None, proposal.answer, f"{reason}, so the tests are only shown."), snapshot)
             return None
-        return workspace_edit(edit, types.Range(types.Position(0, 0), types.Position(0, 0)), document_changes=True)
-    return workspace_edit(edit, session.lsp_range(snapshot, edit.range), editor.document_changes)
+        nowhere = types.Range(types.Position(0, 0), types.Position(0, 0))
+        return workspace_edit(edit, [types.TextEdit(nowhere, edit.text)], document_changes=True)
+    changes = [types.TextEdit(session.lsp_range(snapshot, range), text) for range, text in pieces(snapshot, edit)]
+    return workspace_edit(edit, changes, editor.document_changes)
+
+
+def _project_tests(session: Session, snapshot: Snapshot) -> ProjectTests:
+    path = session.file(snapshot.uri)
+    return NO_TESTS if path is None else project_tests(session.related.files, path, snapshot.language_id)
 
 
 async def _show(session: Session, proposal: Proposal, snapshot: Snapshot) -> None:
@@ -190,6 +228,7 @@ async def _accepted(session: Session, params: types.ExecuteCommandParams) -> Non
 
 COMMANDS: dict[str, Command] = {
     "phi-ls.explain": _explain,
+    "phi-ls.followUp": _follow_up,
     **{action.command: _edit(action.task) for action in ACTIONS.values() if action.edits},
     "phi-ls.status": _status,
     "phi-ls.restart": _restart,
@@ -212,6 +251,8 @@ def _place(session: Session, asked: Asked) -> tuple[Snapshot, Range]:
     snapshot = session.snapshot(asked.uri)
     if asked.version is not None and snapshot.version is not None and asked.version != snapshot.version:
         raise _MovedOn(MOVED_ON)
+    if session.related.is_shut(snapshot):
+        raise BadInput("phi-ls does not look at this file: its name is one of those kept for secrets, or .phi-lsignore names it.")
     lines = target(cast(TaskName, asked.task), snapshot, session.range(snapshot, asked.range), asked.diagnostics)
     if lines is None:
         raise BadInput("There is nothing here that this could be done with. Select some code, or put the cursor on a definition.")

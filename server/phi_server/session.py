@@ -22,7 +22,7 @@ from phi_prompts.tasks import Diagnostic
 from phi_server.ahead import Ahead
 from phi_server.documents import Position, Range, Snapshot, from_units, to_units
 from phi_server.editor import Editor
-from phi_server.explanation import SMALL
+from phi_server.explanation import SMALL, Thread
 from phi_server.ladder import Ladder
 from phi_server.power import Battery
 from phi_server.protocol import PhiLanguageServer
@@ -34,6 +34,7 @@ from phi_server.workspace_files import WorkspaceFiles
 
 logger = logging.getLogger(__name__)
 
+MAX_THREADS = 16
 _NOT_STARTED = EngineStatus("starting", "The engine process has not been started yet.")
 
 
@@ -50,7 +51,8 @@ class Session:
         self.problems: dict[str, tuple[int | None, tuple[Diagnostic, ...]]] = {}
         """What the editor has last complained of in a document, and in which version of it."""
         self._related: Related | None = None
-        """Made when it is first asked for: the workspace folders are known then."""
+        self.threads: dict[int, Thread] = {}
+        """Explanations that can be asked about further, by number; the last few."""
         self.shown = self.accepted = 0
         """Suggestions, since the start."""
         self._command_line = {
@@ -178,15 +180,27 @@ class Session:
 
     def context(self, snapshot: Snapshot, position: Position) -> Context | None:
         """What of the project a completion at `position` may see; None when it may not see the document itself."""
-        workspace = self.server.workspace
-        if self._related is None:
-            folders = [folder.uri for folder in workspace.folders.values()] or ([workspace.root_uri] if workspace.root_uri else [])
-            self._related = Related(WorkspaceFiles([path for uri in folders if (path := self.file(uri)) is not None]), self.problems)
-        if self._related.is_shut(snapshot):
+        if self.related.is_shut(snapshot):
             return None
         if self.loaded is None or self.loaded.templates == SMALL:
             return NOTHING  # a model that was trained without
-        return self._related.at(snapshot, position, {uri: self.snapshot(uri) for uri in workspace.text_documents})
+        return self.related.at(snapshot, position, {uri: self.snapshot(uri) for uri in self.server.workspace.text_documents})
+
+    def remember(self, thread: Thread) -> int:
+        """The thread's number, by which it can be asked further."""
+        number = max(self.threads, default=0) + 1
+        self.threads[number] = thread
+        self.threads.pop(number - MAX_THREADS, None)
+        return number
+
+    @property
+    def related(self) -> Related:
+        """Made when it is first asked for: the workspace folders are known then."""
+        if self._related is None:
+            workspace = self.server.workspace
+            folders = [folder.uri for folder in workspace.folders.values()] or ([workspace.root_uri] if workspace.root_uri else [])
+            self._related = Related(WorkspaceFiles([path for uri in folders if (path := self.file(uri)) is not None]), self.problems)
+        return self._related
 
     def position(self, snapshot: Snapshot, position: types.Position) -> Position:
         """A position of the editor's, in characters."""
