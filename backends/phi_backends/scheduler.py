@@ -112,10 +112,10 @@ class Scheduler:
             self.speed.measured(tokens, 1000 * (time.perf_counter() - started))
         sequence.close()
 
-    def submit(self, message: Generate) -> None:
-        """Takes a request in. One that cannot run is answered at once."""
+    def submit(self, message: Generate, arrived: float | None = None) -> None:
+        """Takes a request in, which arrived at that time by `time.perf_counter`. One that cannot run is answered at once."""
         try:
-            self._jobs.append(self._job(message))
+            self._jobs.append(self._job(message, arrived or time.perf_counter()))
         except (PhiError, PromptTooLong) as error:
             self._emit(Failed(message.request, str(error)))
 
@@ -137,8 +137,7 @@ class Scheduler:
                 job.sequence.close()
             self._emit(Failed(job.message.request, str(error)))
 
-    def _job(self, message: Generate) -> _Job:
-        arrived = time.perf_counter()
+    def _job(self, message: Generate, arrived: float) -> _Job:
         tokenizer, context = self._engine.tokenizer, self._engine.info.context_tokens
         room = context - min(message.max_tokens, context // 2)
         can_heal = message.heal and self._engine.can_choose and tokenizer.continuations(message.heal)

@@ -25,13 +25,17 @@ from phi_backends.errors import BadInput, EngineError, PhiError
 from phi_backends.messages import Cancel, Failed, FromWorker, Generate, Load, Loaded, Loading, ToWorker, decode, encode
 from phi_backends.scheduler import Scheduler
 
+Inbox = queue.SimpleQueue[tuple[ToWorker, float]]
+"""Messages, and when they came: a forward pass may have been running then."""
+
 
 def main() -> None:
     # Native libraries print to file descriptor 1, and one such line would corrupt the pipe: from here on it goes to stderr.
     pipe = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
+    os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}  # nothing is looked up while serving
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the server decides when we end
-    inbox: queue.SimpleQueue[ToWorker] = queue.SimpleQueue()
+    inbox: Inbox = queue.SimpleQueue()
     threading.Thread(target=_read, args=(sys.stdin.buffer, inbox), daemon=True).start()
     try:
         _serve(pipe, inbox)
@@ -44,25 +48,25 @@ def main() -> None:
     os._exit(1)  # runtimes have been seen to abort or hang in their destructors
 
 
-def _read(stdin: BinaryIO, inbox: "queue.SimpleQueue[ToWorker]") -> None:
+def _read(stdin: BinaryIO, inbox: Inbox) -> None:
     try:
         for line in stdin:
-            inbox.put(decode(line))
+            inbox.put((decode(line), time.perf_counter()))
     except Exception:
         traceback.print_exc()
     os._exit(0)
 
 
-def _serve(pipe: BinaryIO, inbox: "queue.SimpleQueue[ToWorker]") -> None:
-    request = inbox.get()
+def _serve(pipe: BinaryIO, inbox: Inbox) -> None:
+    request, _ = inbox.get()
     if not isinstance(request, Load):
         raise EngineError("The first message to the engine process must be Load.")
     scheduler = _load(pipe, request)
     while True:
         while not (scheduler.busy and inbox.empty()):
-            message = inbox.get()
+            message, arrived = inbox.get()
             if isinstance(message, Generate):
-                scheduler.submit(message)
+                scheduler.submit(message, arrived)
             elif isinstance(message, Cancel):
                 scheduler.cancel(message)
         scheduler.step()

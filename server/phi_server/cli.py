@@ -84,7 +84,12 @@ def _parser() -> argparse.ArgumentParser:
     evaluating.add_argument("--min-probability", type=float, help=_HELP["min_probability"])
     evaluating.add_argument("--replay", action="store_true", help="no model: the right answers in each bad habit of chat models")
     evaluating.add_argument("--copy", action="store_true", help="no model: the baseline that copies from the same file")
-    bench = command("bench", _bench, "measure what the server costs and what the KV cache saves, as ratios in one run")
+    bench = command("bench", _bench, "measure what the server costs and what the KV cache saves, or what somebody who types gets")
+    bench.add_argument("what", nargs="?", choices=("server", "typing"), default="server", help="default: server")
+    bench.add_argument("--file", type=Path, help="typing: the file whose text is typed, from a third of it on")
+    bench.add_argument("--recording", type=Path, help='typing: recorded keys, a line {"after_ms": 130, "text": "x"} for each')
+    bench.add_argument("--keys", type=int, default=250, help="typing: how many at most")
+    bench.add_argument("--cancels", action="store_true", help="typing: as an editor that cancels at each key")
 
     for each in (completing, explaining, doctor, bench, evaluating):
         each.add_argument("--json", action="store_true", help="print one JSON object")
@@ -182,8 +187,13 @@ def _demo(options: argparse.Namespace) -> int:
 
 
 def _bench(options: argparse.Namespace) -> int:
-    from phi_server import bench
+    from phi_server import bench, bench_typing
 
+    if options.what == "typing":
+        name, text, keys = bench_typing.session(options.file, options.recording)
+        figures = asyncio.run(bench_typing.measure(_engine_arguments(options), name, text, keys[: options.keys], options.cancels))
+        print(json.dumps(figures) if options.json else bench_typing.to_text(figures))
+        return 0
     report = asyncio.run(bench.measure(settings_of(options), _engine_arguments(options)))
     print(json.dumps(report) if options.json else bench.to_text(report))
     return 0

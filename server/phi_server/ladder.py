@@ -210,8 +210,8 @@ class Draft:
                 self._ladder.remember(self.place, "", 0, None)
             else:
                 self._ladder.remember(self.place, found.text, found.range.end.character - position.character, found.probability)
-            if found is not None and priority == Priority.COMPLETION:
-                self._ladder._pace.answered(found.timings_ms["total"])
+            if priority == Priority.COMPLETION:
+                self._ladder._pace.answered(1000 * (time.monotonic() - self._begun))
         except PhiError as error:
             self.error = error
         except Exception:

@@ -15,6 +15,8 @@ FEWEST_GAPS = 20
 FIRST_GAP_MS = 200.0
 """Taken for the mean gap until there were FEWEST_GAPS."""
 LEAST_MS = 100.0
+WASTE = 4.0
+"""The pause is at most so many times what an answer takes: of a fast model, answers that nobody waits for cost little."""
 
 
 class Pace:
@@ -42,4 +44,7 @@ class Pace:
         ends_document = ends_line and not any(line.strip() for line in site.after)
         score = 0.5 * between_words + 0.4 * ends_line + 0.1 * ends_document
         expected = mean(self._answers_ms) if self._answers_ms else 0.0
-        return min(most_ms, max(LEAST_MS, (3.0 - 1.5 * score) * gap - expected))
+        pause = (3.0 - 1.5 * score) * gap - expected
+        if expected:
+            pause = min(pause, WASTE * expected)
+        return min(most_ms, max(LEAST_MS, pause))

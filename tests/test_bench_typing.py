@@ -1,0 +1,49 @@
+"""`phi-ls bench typing`, with the echo engine."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from phi_backends.errors import BadInput
+from phi_server import bench_typing
+from phi_server.bench_typing import Key, measure, read_keys, session, to_text, typed
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+def test_keys_are_drawn_the_same_each_time_at_a_human_pace() -> None:
+    keys = list(typed("def area(radius):\n    return math.pi * radius ** 2\n"))
+    assert keys == list(typed("def area(radius):\n    return math.pi * radius ** 2\n"))
+    assert 100 < sum(key.after_ms for key in keys) / len(keys) < 400
+
+
+def test_a_recording_is_read_and_a_broken_one_refused(tmp_path: Path) -> None:
+    recording = tmp_path / "keys.jsonl"
+    recording.write_text(json.dumps({"after_ms": 130, "text": "x"}) + "\n")
+    assert read_keys(recording) == [Key(130.0, "x")]
+    assert session(None, recording)[2] == [Key(130.0, "x")]
+    recording.write_text("x")
+    with pytest.raises(BadInput, match="cannot be read as keys"):
+        read_keys(recording)
+    with pytest.raises(BadInput, match="cannot be read"):
+        session(tmp_path / "nothing.py", None)
+
+
+@pytest.mark.parametrize("cancels", [False, True])
+async def test_what_is_accepted_is_counted(monkeypatch: pytest.MonkeyPatch, cancels: bool) -> None:
+    monkeypatch.setattr(bench_typing, "OWN_ROUNDS", 3)
+    keys = [Key(400 if character == "r" else 20, character) for character in "    return value + 1"]
+    engine = ["--engine=echo", "--engine-option=reply=return value + 1", "--engine-option=templates=small"]
+    report = await measure(engine, "a.py", "def f(value):\n", keys, cancels)
+    assert report["saved_keys"] > 5
+    assert report["keys"] + report["saved_keys"] == len(keys)
+    assert report["accepted"] == 1
+    assert 0 < report["on_time_share"] < 1
+    assert report["model_runs"]["completion"] < report["keys"]
+    assert "keystrokes saved" in to_text(report)
