@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from phi_backends.cache_folder import cache_folder
 from phi_backends.errors import ModelError
 from phi_prompts.chat import UnknownChatFormat, detect
 
@@ -14,6 +15,11 @@ EMBEDDED_FOLDER = Path(__file__).parent / "models" / "phi-ls-nano"
 """Its folder; a checkout without it still has the echo engine."""
 MADE_FOR = {"openvino_model.xml": "openvino", "genai_config.json": "onnx"}
 """A file that tells for which engine a model folder was made."""
+
+
+def models_folder() -> Path:
+    """Where `phi-ls models` keeps what it fetched and converted, each in a folder of its name."""
+    return cache_folder() / "models"
 
 
 @dataclass(frozen=True)
@@ -32,8 +38,13 @@ class ModelFolder:
 def find(model: str) -> ModelFolder:
     """The model of that name or path. Raises ModelError when there is none, or when it is no model folder."""
     path = EMBEDDED_FOLDER if model == EMBEDDED else Path(model).expanduser().absolute()
+    if model and Path(model).name == model and (models_folder() / model).is_dir():
+        path = models_folder() / model
     if not path.is_dir():
-        raise ModelError(f'There is no model folder "{model}". Give the path of one, or "{EMBEDDED}" for the model that ships with phi-ls.')
+        raise ModelError(
+            f'There is no model folder "{model}". Give the path of one, a name from `phi-ls models list`, or "{EMBEDDED}" for the model '
+            "that ships with phi-ls."
+        )
     context, width = _sizes(path)
     if not isinstance(context, int) or context < 64:
         raise ModelError(f'The JSON files in "{path}" give no usable length of context ({context!r}). Fetch or convert the model again.')
