@@ -140,6 +140,10 @@ class Client:
         self._outbox.put_nowait(message)
         return generation
 
+    def runs(self, priority: Priority) -> bool:
+        """Whether the engine has a request of that priority that has not ended."""
+        return priority in self._priorities.values()
+
     def _forget(self, request: int) -> None:
         if self._running.pop(request, None) is not None and self._outbox is not None:
             self._outbox.put_nowait(Cancel(request))

@@ -50,6 +50,8 @@ class Completion:
     """The model's own, of all it wrote; None where the runtime does not show it."""
     timings_ms: dict[str, float]
     """`first_text` and `total`, from the call on."""
+    is_rest: bool = False
+    """Of a suggestion that was on show before, and whose beginning was typed."""
 
 
 async def complete(
@@ -215,8 +217,9 @@ async def inline_completion(session: Session, params: types.InlineCompletionPara
         completion = await when_typing_pauses(snapshot, position, session, invoked)
     if completion is None:
         return None
-    session.shown += 1
-    accepted = types.Command(title="Accepted", command="phi-ls.accepted", arguments=[])
+    session.shown += not completion.is_rest
+    number = session.note_shown(snapshot, completion.range, completion.text)
+    accepted = types.Command(title="Accepted", command="phi-ls.accepted", arguments=number)
     item = types.InlineCompletionItem(completion.text, range=session.lsp_range(snapshot, completion.range), command=accepted)
     return types.InlineCompletionList([item])
 
@@ -239,4 +242,4 @@ async def when_typing_pauses(snapshot: Snapshot, position: Position, session: Se
     session.ahead.shown(snapshot, position, found)
     end = Position(position.line, position.character + found.overwrites)
     text = found.text.replace("\n", snapshot.newline)
-    return Completion(text, Range(position, end), found.probability, {"total": 1000 * (time.perf_counter() - started)})
+    return Completion(text, Range(position, end), found.probability, {"total": 1000 * (time.perf_counter() - started)}, found.is_rest)

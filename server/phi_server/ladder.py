@@ -15,6 +15,7 @@ import time
 from typing import TYPE_CHECKING
 
 import anyio
+import anyio.lowlevel
 
 from phi_backends.errors import PhiError
 from phi_backends.messages import Priority
@@ -57,7 +58,7 @@ class Ladder:
             if (known := self._known.recall(place)) is not None:
                 return known if known.text else None
             draft = self._writing.get(place.uri)
-            if draft is not None and not draft.may_become(place):
+            if draft is not None and not (draft.may_become(place) and draft.has_priority()):
                 draft.cancel()
                 draft = None
             if draft is None and not paused:
@@ -73,7 +74,8 @@ class Ladder:
                 return known
             await draft.news(None if invoked or late else settings.deadline_ms)
             if draft.cancelled and self._session.loaded is not None:
-                continue  # other settings came
+                await anyio.lowlevel.checkpoint()  # a newer request for the document ends this one here; otherwise, other settings came
+                continue
             if draft.ended and draft.place == place:
                 if draft.error is not None:
                     raise draft.error
@@ -114,6 +116,7 @@ class Draft:
         self._ladder = ladder
         self._session = ladder._session
         self._version: int | None = None
+        self._priority = Priority.COMPLETION
         self._begun = time.monotonic()
         self._text = ""
         """As the model writes it."""
@@ -122,7 +125,7 @@ class Draft:
         self._task: asyncio.Task[None] | None = None
 
     def begin(self, snapshot: Snapshot, position: Position, invoked: bool, priority: Priority) -> None:
-        self._version = snapshot.version
+        self._version, self._priority = snapshot.version, priority
         self._task = asyncio.create_task(self._write(snapshot, position, invoked, priority))
 
     def may_become(self, place: Place) -> bool:
@@ -131,6 +134,10 @@ class Draft:
         if self.ended or typed is None or place.site.max_lines > self.place.site.max_lines:
             return False
         return typed.startswith(self._text) if len(typed) > len(self._text) else self._text.startswith(typed)
+
+    def has_priority(self) -> bool:
+        """Whether nothing goes before it that a completion should not wait for: it may have been begun ahead of time."""
+        return self._priority == Priority.COMPLETION or not self._session.client.runs(Priority.ANSWER)
 
     def is_late(self, deadline_ms: float) -> bool:
         """Whether the next token is likely to come behind the deadline."""
@@ -200,7 +207,7 @@ class Draft:
                 snapshot,
                 position,
                 session.client,
-                session.settings,
+                session.eager_settings(snapshot.language_id),
                 invoked=invoked,
                 priority=priority,
                 on_text=self._tell,

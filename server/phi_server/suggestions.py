@@ -46,6 +46,8 @@ class Suggestion:
     overwrites: int = 0
     """Characters right of the cursor that `text` takes the place of."""
     probability: float | None = None
+    is_rest: bool = False
+    """Its beginning was typed: it was on show before."""
 
     def continued(self, place: Place) -> "Suggestion | None":
         """What is left of it at `place`, where its beginning was typed; None where it does not fit, or nothing is left."""
@@ -59,7 +61,7 @@ class Suggestion:
         overwrites = overwritten(left, place.site.rest)
         if not left or place.site.rest[overwrites:] != self.place.site.rest[self.overwrites :]:
             return None
-        return Suggestion(place, left, overwrites, self.probability)
+        return Suggestion(place, left, overwrites, self.probability, is_rest=typed != "")
 
 
 class Suggestions:
