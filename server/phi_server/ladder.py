@@ -207,7 +207,7 @@ class Draft:
                 snapshot,
                 position,
                 session.client,
-                session.eager_settings(snapshot.language_id),
+                session.settings,
                 invoked=invoked,
                 priority=priority,
                 on_text=self._tell,
