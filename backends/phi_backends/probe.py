@@ -32,7 +32,13 @@ def probe() -> dict[str, Any]:
         packages[name] = None
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             packages[name] = importlib.metadata.version(name)
-    devices, problem = _devices() if packages["openvino"] else ([], 'OpenVINO is not installed: pip install "phi-ls[openvino]"')
+    devices, problem = _devices() if packages["openvino"] else ([], "")
+    if packages["onnxruntime-genai-directml"]:
+        devices.append({"name": "DML", "description": "DirectML, through ONNX Runtime GenAI"})
+    if not any(packages[name] for name in ("openvino", "onnxruntime-genai", "onnxruntime-genai-directml")):
+        problem = 'No runtime is installed: pip install "phi-ls[openvino]"'
+    if packages["onnxruntime-genai"] and packages["onnxruntime-genai-directml"]:
+        problem = "onnxruntime-genai and onnxruntime-genai-directml overwrite each other: uninstall both, then install one of them."
     return {"python": platform.python_version(), "packages": packages, "devices": devices, "problem": problem}
 
 

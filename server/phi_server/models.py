@@ -146,7 +146,9 @@ def here() -> dict[str, Path]:
     """The finished folders, by name."""
     folders = {EMBEDDED: EMBEDDED_FOLDER} if EMBEDDED_FOLDER.is_dir() else {}
     if models_folder().is_dir():
-        folders |= {path.name: path for path in sorted(models_folder().iterdir()) if path.is_dir() and path.suffix != PART}
+        folders |= {
+            path.name: path for path in sorted(models_folder().iterdir()) if path.is_dir() and path.suffix != PART and path.name[0] != "."
+        }
     return folders
 
 

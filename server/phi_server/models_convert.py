@@ -54,7 +54,7 @@ def command_line(source: str, format: str, target: str, group_size: int | None, 
         if format == "int8":
             raise BadInput("ONNX models for DirectML are int4 or fp16: choose one of them with --format.")
         given = "-i" if Path(source).is_dir() else "-m"
-        cache = str(output.with_name(output.name + ".cache"))
+        cache = str(output.parent / ".cache")
         builder = [python, "-P", "-m", "onnxruntime_genai.models.builder", given, where, "-o", str(output), "-p", format, "-e", "dml"]
         return [*builder, "-c", cache, "--extra_options", "hf_remote=false"]  # it trusts code of the repository unless told not to
     if target == "npu" and format != "int4":
@@ -78,7 +78,8 @@ def _check_tools(command: list[str]) -> None:
         )
         if found.returncode:
             raise EngineMissing(
-                f"{command[0]} lacks what ONNX Runtime GenAI's model builder needs. {_INSTALL} onnxruntime-genai torch onnx-ir transformers"
+                f"{command[0]} lacks what ONNX Runtime GenAI's model builder needs. {_INSTALL} onnxruntime-genai torch onnx-ir "
+                "'transformers>=5.5'"
             )
 
 
