@@ -49,6 +49,10 @@ def create_server(command_line: Settings | None = None) -> PhiLanguageServer:
     async def _(params: types.DidOpenTextDocumentParams) -> None:
         session.ahead.opened(session.snapshot(params.text_document.uri))
 
+    @server.feature(types.TEXT_DOCUMENT_DID_CHANGE)
+    async def _(params: types.DidChangeTextDocumentParams) -> None:
+        session.note_changes(params)
+
     @server.feature(types.WORKSPACE_DID_CHANGE_CONFIGURATION)
     async def _(params: types.DidChangeConfigurationParams) -> None:
         await did_change_configuration(session, params)

@@ -38,7 +38,7 @@ async def measure(settings: Settings, engine_arguments: list[str]) -> dict[str, 
         loaded = await client.loaded()
         report["engine"] = {key: getattr(loaded, key) for key in ("engine", "model", "device", "context_tokens", "load_ms")}
         report["kv_reuse"] = await _kv_reuse(client, loaded)
-        initialize = {"rootUri": None, "capabilities": CAPABILITIES, "initializationOptions": {"debounce_ms": 0}}
+        initialize = {"rootUri": None, "capabilities": CAPABILITIES, "initializationOptions": {"debounce_ms": 0, "statistics": False}}
         async with await LspClient.start(server, initialize) as editor:
             await editor.notification("phi-ls/status", lambda status: status["state"] == "ready")
             report["server"] = await _server(client, loaded, editor, settings)

@@ -74,7 +74,8 @@ def session(file: Path | None, recording: Path | None) -> tuple[str, str, list[K
 async def measure(engine_arguments: Sequence[str], name: str, text: str, keys: Sequence[Key], cancels: bool) -> dict[str, Any]:
     """All figures. `cancels`: the editor cancels a request when the next key comes, as VS Code does and Neovim does not."""
     server = [sys.executable, "-P", "-m", "phi_server", "serve", *engine_arguments]
-    async with await LspClient.start(server, {"rootUri": None, "capabilities": CAPABILITIES}) as editor:
+    initialize = {"rootUri": None, "capabilities": CAPABILITIES, "initializationOptions": {"statistics": False}}
+    async with await LspClient.start(server, initialize) as editor:
         status = await editor.notification("phi-ls/status", lambda status: status["state"] in ("ready", "off"))
         if status["state"] == "off":
             raise BadInput(status["detail"])

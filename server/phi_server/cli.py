@@ -86,6 +86,8 @@ def _parser() -> argparse.ArgumentParser:
     evaluating.add_argument("--min-probability", type=float, help=_HELP["min_probability"])
     evaluating.add_argument("--replay", action="store_true", help="no model: the right answers in each bad habit of chat models")
     evaluating.add_argument("--copy", action="store_true", help="no model: the baseline that copies from the same file")
+    stats = command("stats", _stats, "show what became of suggestions on this machine")
+    stats.add_argument("--json", action="store_true", help="print one JSON list")
     bench = command("bench", _bench, "measure what the server costs and what the KV cache saves, or what somebody who types gets")
     bench.add_argument("what", nargs="?", choices=("server", "typing"), default="server", help="default: server")
     bench.add_argument("--file", type=Path, help="typing: the file whose text is typed, from a third of it on")
@@ -198,6 +200,13 @@ def _bench(options: argparse.Namespace) -> int:
         return 0
     report = asyncio.run(bench.measure(settings_of(options), _engine_arguments(options)))
     print(json.dumps(report) if options.json else bench.to_text(report))
+    return 0
+
+
+def _stats(options: argparse.Namespace) -> int:
+    from phi_server import stats
+
+    print(json.dumps(stats.report(stats.file())) if options.json else stats.to_text(stats.file()))
     return 0
 
 

@@ -51,5 +51,5 @@ def _item(session: Session, snapshot: Snapshot, position: Position, found: Compl
         insert_text_format=types.InsertTextFormat.PlainText,
         insert_text_mode=types.InsertTextMode.AsIs if session.editor.insert_as_is else None,
         text_edit=types.TextEdit(session.lsp_range(snapshot, replaced), text),
-        command=types.Command(title="Accepted", command="phi-ls.accepted", arguments=[]),
+        command=types.Command(title="Accepted", command="phi-ls.accepted", arguments=session.note_shown(snapshot, found.range, found.text)),
     )

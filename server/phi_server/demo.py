@@ -88,7 +88,8 @@ async def run(engine_arguments: list[str], quick: bool = False) -> int:
     sample = files("phi_server").joinpath("demo_project/inventory.py").read_text(encoding="utf-8")
     with tempfile.TemporaryDirectory() as folder:
         client = await LspClient.start(
-            [sys.executable, "-P", "-m", "phi_server", "serve", *engine_arguments], {"rootUri": None, "capabilities": CAPABILITIES}
+            [sys.executable, "-P", "-m", "phi_server", "serve", *engine_arguments],
+            {"rootUri": None, "capabilities": CAPABILITIES, "initializationOptions": {"statistics": False}},
         )
         async with client:
             status = await client.notification("phi-ls/status", lambda status: status["state"] in ("ready", "off"))

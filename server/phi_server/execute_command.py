@@ -223,7 +223,8 @@ async def _restart(session: Session, params: types.ExecuteCommandParams) -> None
 
 async def _accepted(session: Session, params: types.ExecuteCommandParams) -> None:
     """Editors send this when a suggestion was accepted. It is counted, and stays here."""
-    session.accepted += 1
+    number = params.arguments[0] if params.arguments else None
+    session.note_accepted(number if isinstance(number, int) else None)
 
 
 COMMANDS: dict[str, Command] = {

@@ -218,7 +218,8 @@ async def inline_completion(session: Session, params: types.InlineCompletionPara
     if completion is None:
         return None
     session.shown += not completion.is_rest
-    accepted = types.Command(title="Accepted", command="phi-ls.accepted", arguments=[])
+    number = session.note_shown(snapshot, completion.range, completion.text)
+    accepted = types.Command(title="Accepted", command="phi-ls.accepted", arguments=number)
     item = types.InlineCompletionItem(completion.text, range=session.lsp_range(snapshot, completion.range), command=accepted)
     return types.InlineCompletionList([item])
 

@@ -207,7 +207,7 @@ class Draft:
                 snapshot,
                 position,
                 session.client,
-                session.settings,
+                session.eager_settings(snapshot.language_id),
                 invoked=invoked,
                 priority=priority,
                 on_text=self._tell,

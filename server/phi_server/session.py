@@ -19,6 +19,7 @@ from phi_backends.client import Client, EngineStatus
 from phi_backends.errors import BadInput, EngineError
 from phi_backends.messages import Load, Loaded
 from phi_prompts.tasks import Diagnostic
+from phi_server import stats
 from phi_server.ahead import Ahead
 from phi_server.documents import Position, Range, Snapshot, from_units, to_units
 from phi_server.editor import Editor
@@ -28,6 +29,7 @@ from phi_server.power import Battery
 from phi_server.protocol import PhiLanguageServer
 from phi_server.related import NOTHING, Context, Related
 from phi_server.settings import Settings, parse
+from phi_server.statistics import LOOK_AGAIN_S, Shown, Statistics
 from phi_server.status import Reporter
 from phi_server.views import Views
 from phi_server.workspace_files import WorkspaceFiles
@@ -51,6 +53,7 @@ class Session:
         self.problems: dict[str, tuple[int | None, tuple[Diagnostic, ...]]] = {}
         """What the editor has last complained of in a document, and in which version of it."""
         self._related: Related | None = None
+        self.statistics = Statistics(stats.file())
         self.threads: dict[int, Thread] = {}
         """Explanations that can be asked about further, by number; the last few."""
         self.shown = self.accepted = 0
@@ -110,6 +113,8 @@ class Session:
 
     async def close(self) -> None:
         """Ends the engine process."""
+        if self.settings.statistics:
+            self.statistics.save()
         if (running := self.stop_engine()) is not None:
             await asyncio.wait([running])
 
@@ -185,6 +190,41 @@ class Session:
         if self.loaded is None or self.loaded.templates == SMALL:
             return NOTHING  # a model that was trained without
         return self.related.at(snapshot, position, {uri: self.snapshot(uri) for uri in self.server.workspace.text_documents})
+
+    def note_shown(self, snapshot: Snapshot, place: Range, text: str) -> list[int]:
+        """Counts a suggestion. Returns the arguments of the command that tells that it was accepted."""
+        if not self.settings.statistics or self.loaded is None:
+            return []
+        start = self.lsp_range(snapshot, place).start
+        text = text.replace("\r\n", "\n")
+        shown = Shown(snapshot.uri, start.line, start.character, text, self.loaded.model, snapshot.language_id)
+        return [self.statistics.shown(shown)]
+
+    def note_changes(self, params: types.DidChangeTextDocumentParams) -> None:
+        """Looks whether a beginning of the suggestion on show was inserted at once."""
+        if self.settings.statistics and len(params.content_changes) == 1:
+            change = params.content_changes[0]
+            if isinstance(change, types.TextDocumentContentChangePartial) and change.range.start == change.range.end:
+                start = change.range.start
+                self.statistics.inserted(params.text_document.uri, start.line, start.character, change.text.replace("\r\n", "\n"))
+
+    def note_accepted(self, number: int | None) -> None:
+        """Counts it, and looks later whether it is still there."""
+        self.accepted += 1
+        if self.settings.statistics and (suggestion := self.statistics.accepted(number)) is not None:
+            for after_s in LOOK_AGAIN_S:
+                asyncio.get_running_loop().call_later(after_s, self._look_for, suggestion, after_s)
+
+    def _look_for(self, suggestion: Shown, after_s: float) -> None:
+        if suggestion.uri in self.server.workspace.text_documents:  # else nothing is known
+            self.statistics.looked_for(suggestion, self.snapshot(suggestion.uri).lines, after_s)
+
+    def eager_settings(self, language_id: str) -> Settings:
+        """The settings, with how sure the model must be by how often its suggestions are taken."""
+        if not self.settings.statistics or self.loaded is None or not self.settings.min_probability:
+            return self.settings
+        factor = self.statistics.eagerness(self.loaded.model, language_id)
+        return replace(self.settings, min_probability=min(0.9, factor * self.settings.min_probability))
 
     def remember(self, thread: Thread) -> int:
         """The thread's number, by which it can be asked further."""

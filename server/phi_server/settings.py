@@ -33,6 +33,10 @@ class Settings:
         default=0.1,
         metadata={"help": "Suggestions that the model is less sure of are not shown, unless asked for; 0: all are.", "from": 0, "to": 1},
     )
+    statistics: bool = field(
+        default=True,
+        metadata={"help": "Count, on this machine, what becomes of suggestions, and be as eager as that asks. No code is kept."},
+    )
     max_completion_tokens: int = field(default=96, metadata={"help": "Length of a suggestion at most.", "from": 1, "to": 4096})
     max_completion_lines: int = field(default=12, metadata={"help": "Lines of a suggestion at most.", "from": 1, "to": 200})
     power: str = field(
