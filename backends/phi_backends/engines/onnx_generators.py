@@ -7,6 +7,7 @@ Not here: which model, which device (onnx.py).
 """
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -39,11 +40,14 @@ class OnnxEngine:
         self.free_sequences = sequences
         self._model = model
         self.grows_only = grows_only
+        self.shows_all_logits = False
+        """Whether the model computes them behind each token of an append; newer ones may be built to do so behind the last alone."""
 
     def open(self) -> TokenSequence:
         if not self.free_sequences:
             raise EngineFull("All KV caches are in use.")
-        sequence = GrowingSequence(self) if self.grows_only else PlainSequence(self)
+        kind = GrowingSequence if self.grows_only else CheckedSequence if self.shows_all_logits else PlainSequence
+        sequence: TokenSequence = kind(self)
         self.free_sequences -= 1
         return sequence
 
@@ -57,6 +61,9 @@ class OnnxEngine:
             # Not token 0: the runtime hides padding in a first append from the model, and where there is nothing else the logits are NaN.
             sequence.append(self.tokenizer.encode("x")[:1] * min(length, self.info.context_tokens // 2))
             sequence.next()
+            if isinstance(sequence, PlainSequence) and length > 1:
+                with suppress(RuntimeError):  # the model's output has another name
+                    self.shows_all_logits = len(sequence.rows()) > 1
         sequence.close()
 
     def generator(self) -> Any:
@@ -117,10 +124,23 @@ class PlainSequence:
             raise EngineError("The sequence has no token to go on from: append one first.")
         return Token(*choose(self._logits, temperature, allowed, self._engine.random))
 
+    def rows(self) -> NDArray[np.float32]:
+        """The logits behind each token of the last append, as far as the model computes them: [tokens, vocabulary]."""
+        logits: NDArray[Any] = self._generator.get_output("logits")
+        return logits.reshape(-1, logits.shape[-1]).astype(np.float32)
+
     def close(self) -> None:
         if self._generator is not None:
             self._generator = None
             self._engine.free_sequences += 1
+
+
+class CheckedSequence(PlainSequence):
+    """One of a model that computes the logits behind each token."""
+
+    def check(self, ids: Sequence[int]) -> list[Token]:
+        self.append(ids)
+        return [Token(*choose(row, 0.0, None, self._engine.random)) for row in self.rows()]
 
 
 class GrowingSequence:
