@@ -36,6 +36,9 @@ ABANDONED_S = 0.3
 SAVING_PAUSE = 2
 """Times the pause, where power is saved."""
 
+TYPING_MS = 60_000.0
+"""Who has not typed for so long is reading."""
+
 
 class Ladder:
     def __init__(self, session: Session) -> None:
@@ -91,6 +94,10 @@ class Ladder:
         draft = self._writing[snapshot.uri] = Draft(self, place)
         draft.begin(snapshot, position, invoked, priority)
         return draft
+
+    def is_typing(self) -> bool:
+        """Whether somebody has typed lately."""
+        return self._pace.last_key_ms is not None and 1000 * time.monotonic() - self._pace.last_key_ms < TYPING_MS
 
     def remember(self, place: Place, text: str, overwrites: int, probability: float | None) -> None:
         """`text` in the document's line ends; empty: there is nothing worth showing."""

@@ -23,13 +23,13 @@ class Pace:
     def __init__(self) -> None:
         self._gaps_ms: deque[float] = deque(maxlen=100)
         self._answers_ms: deque[float] = deque(maxlen=10)
-        self._last_key_ms: float | None = None
+        self.last_key_ms: float | None = None
 
     def key(self, now_ms: float) -> None:
         """A key was struck."""
-        if self._last_key_ms is not None and now_ms - self._last_key_ms <= LONGEST_GAP_MS:
-            self._gaps_ms.append(now_ms - self._last_key_ms)
-        self._last_key_ms = now_ms
+        if self.last_key_ms is not None and now_ms - self.last_key_ms <= LONGEST_GAP_MS:
+            self._gaps_ms.append(now_ms - self.last_key_ms)
+        self.last_key_ms = now_ms
 
     def answered(self, ms: float) -> None:
         """How long the model took for a suggestion."""

@@ -247,9 +247,11 @@ class Session:
         return snapshot.clamp(Position(position.line, from_units(snapshot.line(position.line), position.character, self._encoding)))
 
     def cursor_at(self, uri: str, position: types.Position) -> None:
-        """Editors ask for code actions where the cursor is: a suggestion there will want its prompt in the KV cache."""
+        """Editors ask for code actions where the cursor is. To somebody who types, a suggestion there will want its prompt in the KV cache;
+        who only reads and clicks is left in peace: a prompt can cost 20 s of two cores."""
         snapshot = self.snapshot(uri)
-        self.ahead.moved(snapshot, self.position(snapshot, position))
+        if self.ladder.is_typing():
+            self.ahead.moved(snapshot, self.position(snapshot, position))
 
     def range(self, snapshot: Snapshot, range: types.Range) -> Range:
         start, end = sorted((self.position(snapshot, range.start), self.position(snapshot, range.end)))
