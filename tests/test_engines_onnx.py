@@ -230,6 +230,22 @@ def test_there_are_as_many_sequences_as_was_said(folders: dict[str, Path]) -> No
         engine.open()
 
 
+def test_without_memory_for_another_sequence_one_has_to_be_closed(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = load(folders[""])
+
+    def no_memory(*_: Any) -> Any:
+        raise RuntimeError("bad allocation")
+
+    first = engine.open()
+    monkeypatch.setattr(engine_module.og, "Generator", no_memory)
+    with pytest.raises(EngineFull, match=r"no memory for a KV cache of \d+ tokens \(bad allocation\).*context_tokens or sequences"):
+        engine.open()
+    first.close()
+    with pytest.raises(EngineError, match="no memory for a KV cache") as caught:
+        engine.open()
+    assert not isinstance(caught.value, EngineFull)
+
+
 def test_the_context_can_be_made_shorter_and_not_longer(folders: dict[str, Path]) -> None:
     assert load(folders[""], context_tokens=128).info.context_tokens == 128
     assert load(folders[""], context_tokens=10**6).info.context_tokens == find(str(folders[""])).context_tokens

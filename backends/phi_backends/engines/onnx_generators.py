@@ -37,7 +37,7 @@ class OnnxEngine:
         self.tokenizer: Tokenizer = tokenizer
         self.random = np.random.default_rng()
         self.end_ids = frozenset(end_ids)
-        self.free_sequences = sequences
+        self.free_sequences = self._sequences = sequences
         self._model = model
         self.grows_only = grows_only
         self.shows_all_logits = False
@@ -47,7 +47,12 @@ class OnnxEngine:
         if not self.free_sequences:
             raise EngineFull("All KV caches are in use.")
         kind = GrowingSequence if self.grows_only else CheckedSequence if self.shows_all_logits else PlainSequence
-        sequence: TokenSequence = kind(self)
+        try:
+            sequence: TokenSequence = kind(self)
+        except EngineError as error:
+            if self.free_sequences < self._sequences:  # closing another one gives its memory back
+                raise EngineFull(str(error)) from error
+            raise
         self.free_sequences -= 1
         return sequence
 
