@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from phi_server.redact import is_secret_file, redacted, redacted_line, restored
+from phi_server.redact import begins_secret, is_secret_file, redacted, redacted_line, restored
 
 SECRETS = {
     'password = "hunter2!"': "hunter2!",
@@ -47,6 +47,29 @@ def test_a_secret_is_hidden(line: str, secret: str) -> None:
 )  # fmt: skip
 def test_code_is_not_hidden(line: str) -> None:
     assert redacted_line(line) == line
+
+
+@pytest.mark.parametrize("before", [0, 1000, 1495, 1800, 30_000])
+def test_a_secret_far_right_is_hidden(before: int) -> None:
+    line = "x; " * (before // 3) + 'password = "hunter2!"; AKIAIOSFODNN7EXAMPLE; y'
+    hidden = redacted_line(line)
+    assert "hunter2" not in hidden
+    assert "AKIA" not in hidden
+    assert hidden.endswith("; y")
+
+
+@pytest.mark.parametrize(
+    ("head", "secret"), [('password = "hunt', True), ("key = 'x", False), ("x = AKIAIOSFODNN7EXAMPLE", True), ("f(", False)]
+)
+def test_a_secret_that_is_being_typed(head: str, secret: bool) -> None:
+    assert begins_secret(head) is secret
+
+
+def test_secrets_that_overlap_are_hidden_whole() -> None:
+    line = 'token = "Bearer AKIAIOSFODNN7EXAMPLE0123456789abcdefABCDEF"'
+    assert redacted_line(line).startswith('token = "REDACTED_')
+    assert "AKIA" not in redacted_line(line)
+    assert "cdefABCDEF" not in redacted_line(line)
 
 
 def test_a_private_key_is_hidden_whole_and_in_part() -> None:

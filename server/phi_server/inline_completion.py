@@ -23,7 +23,7 @@ from phi_server.documents import Position, Range, Snapshot
 from phi_server.explanation import SMALL
 from phi_server.gate import reason_for_silence
 from phi_server.postprocess import Cleaned, Site, clean, cut_block, cut_next_lines, in_place, opens_block, without_last_line
-from phi_server.redact import is_secret_file, redacted_line, restored
+from phi_server.redact import begins_secret, is_secret_file, redacted_line, restored
 from phi_server.related import NOTHING, Context
 from phi_server.settings import Settings
 from phi_server.unwrap import is_introduction, is_over
@@ -123,7 +123,7 @@ async def prefill(
 
 def may_ask(snapshot: Snapshot, site: Site) -> bool:
     """Whether the model may see the document, and the line that is being written."""
-    return redacted_line(site.head) == site.head and not is_secret_file(snapshot.path)
+    return not begins_secret(site.head) and not is_secret_file(snapshot.path)
 
 
 def site_at(snapshot: Snapshot, position: Position, settings: Settings, invoked: bool = False) -> Site:

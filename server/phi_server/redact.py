@@ -9,7 +9,7 @@ Not here: which files of a project may be read at all (workspace_files.py).
 import hashlib
 import re
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from functools import lru_cache
 
@@ -44,13 +44,13 @@ _KNOWN = (
 )
 _PATTERNS = (
     *(f"({known})" for known in _KNOWN),
-    rf"(?i:{_NAME})[\w.-]*[\"'\]]*\s*(?::\s*[&\w<>\[\]. |]+)?(?:[:=]=?>?|\bis\b)\s*"
+    rf"(?i:{_NAME})[\w.-]{{0,40}}[\"'\]]{{0,3}}\s*(?::\s*[&\w<>\[\]. |]{{1,40}})?(?:[:=]=?>?|\bis\b)\s*"
     rf"(?:[A-Za-z]{{1,2}})?[\"'`]([^\"'`\s{{}}][^\"'`{{}}]{{3,}})[\"'`]",
     rf"(?i:{_NAME})[\"']?\s*[,(]\s*[\"'`]((?=[^\"'`]*\d)[^\"'`\s{{}}][^\"'`{{}}]{{5,}})[\"'`]",
-    rf"^\s*(?:export\s+|set\s+|-\s+)?[\w.-]*(?i:{_NAME})[\w.-]*\s*(?:=\s*(?![A-Za-z_.]+\s*$)|:\s*(?![A-Z][A-Za-z]*\s*$))"
+    rf"^\s*(?:export\s+|set\s+|-\s+)?[\w.-]{{0,40}}(?i:{_NAME})[\w.-]{{0,40}}\s*(?:=\s*(?![A-Za-z_.]+\s*$)|:\s*(?![A-Z][A-Za-z]*\s*$))"
     r"([^\s\"'`(){}\[\]$<>;,#]{6,})\s*(?:#.*)?$",
     r"(?i:\b(?:bearer|basic|token)\s+)((?=[^\s\"']*\d)[A-Za-z0-9+/=._~-]{12,})",
-    r"[a-z][\w+.-]*://[^\s/:@\"'{}]*:([^\s/@\"'{}]{3,})@",
+    r"\b[A-Za-z][\w+.-]{0,20}://[^\s/:@\"'{}]{0,64}:([^\s/@\"'{}]{3,})@",
     rf"(?i:{_NAME}=)([^\s\"'&;,{{}}()<>$]{{6,}})",
 )  # fmt: skip
 _VALUE = re.compile("|".join(_PATTERNS))
@@ -60,6 +60,8 @@ _HINTS = ("pass", "pwd", "secret", "token", "key", "cred", "auth", "bearer", "ba
 _LONG_WORD = re.compile(r"[A-Za-z0-9+/_.-]{20}")
 _LONG = re.compile(r"(?<![\w+/=.-])(?=[\w+/-]*\d)(?=[\w+/-]*[A-Za-z])[A-Za-z0-9+/_-]{32,}={0,2}(?![\w+/=.-])")
 _PATH = re.compile(r"[a-z]{4,}[/_-][a-z]{4,}|[A-Z][a-z]{3,}[A-Z][a-z]{3,}|[A-Z]{3,}_[A-Z]{3,}_")
+STEP, OVERLAP = 1500, 500
+"""Characters of a line that are looked at together."""
 _LEAST_DISTINCT = 12
 """Different characters in a long text that is taken for random. Words have blanks, names have words in them."""
 _BEGIN, _END = re.compile(r"-----BEGIN [A-Z0-9 ]*(?:PRIVATE KEY|KEY BLOCK)"), re.compile(r"-----END ")
@@ -100,19 +102,39 @@ def redacted_line(line: str) -> str:
     lower = line.lower()
     if not any(hint in lower for hint in _HINTS) and not _LONG_WORD.search(line):
         return line
-    spans = []
-    for match in _VALUE.finditer(line[:2000]):
+    result, at = "", 0
+    for start, stop in _merged(span for first in range(0, len(line), STEP) for span in _spans(line, first)):
+        result, at = result + line[at:start] + _word(line[start:stop]), stop
+    return result + line[at:]
+
+
+def _spans(line: str, first: int) -> Iterator[tuple[int, int]]:
+    """Where secrets begin and end in the part of a line that begins at `first`: patterns take the square of a length."""
+    part = line[first : first + STEP + OVERLAP]
+    for match in _VALUE.finditer(part):
         group = match.lastindex or 0
         value = match[group]
-        if group > len(_KNOWN) and (_NO_SECRET.match(value) or _NAME_LIKE.match(value) or value.startswith(PREFIX)):
-            continue
-        spans.append(match.span(group))
-    spans += [match.span() for match in _LONG.finditer(line) if len(set(match[0])) >= _LEAST_DISTINCT and not _PATH.search(match[0])]
-    end = len(line)
-    for start, stop in sorted(spans, reverse=True):
-        if stop <= end:
-            line, end = line[:start] + _word(line[start:stop]) + line[stop:], start
-    return line
+        if group <= len(_KNOWN) or not (_NO_SECRET.match(value) or _NAME_LIKE.match(value) or value.startswith(PREFIX)):
+            yield first + match.start(group), first + match.end(group)
+    for match in _LONG.finditer(part):
+        if len(set(match[0])) >= _LEAST_DISTINCT and not _PATH.search(match[0]):
+            yield first + match.start(), first + match.end()
+
+
+def _merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Spans that overlap, made one."""
+    result: list[tuple[int, int]] = []
+    for start, stop in sorted(spans):
+        if result and start < result[-1][1]:
+            result[-1] = (result[-1][0], max(stop, result[-1][1]))
+        else:
+            result.append((start, stop))
+    return result
+
+
+def begins_secret(head: str) -> bool:
+    """Whether a line that begins so holds a secret: one that is being typed has no closing quote yet."""
+    return any(redacted_line(head + quote) != head + quote for quote in ("", '"', "'"))
 
 
 def restored(text: str, lines: Sequence[str]) -> str:
