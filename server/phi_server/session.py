@@ -53,6 +53,7 @@ class Session:
         self.problems: dict[str, tuple[int | None, tuple[Diagnostic, ...]]] = {}
         """What the editor has last complained of in a document, and in which version of it."""
         self._related: Related | None = None
+        self._related_to: list[str] = []
         self.statistics = Statistics(stats.file())
         self.threads: dict[int, Thread] = {}
         """Explanations that can be asked about further, by number; the last few."""
@@ -235,11 +236,12 @@ class Session:
 
     @property
     def related(self) -> Related:
-        """Made when it is first asked for: the workspace folders are known then."""
-        if self._related is None:
-            workspace = self.server.workspace
-            folders = [folder.uri for folder in workspace.folders.values()] or ([workspace.root_uri] if workspace.root_uri else [])
-            self._related = Related(WorkspaceFiles([path for uri in folders if (path := self.file(uri)) is not None]), self.problems)
+        """Made when it is first asked for, and anew when the workspace folders have changed."""
+        workspace = self.server.workspace
+        uris = [folder.uri for folder in workspace.folders.values()] or ([workspace.root_uri] if workspace.root_uri else [])
+        if self._related is None or self._related_to != uris:
+            self._related = Related(WorkspaceFiles([path for uri in uris if (path := self.file(uri)) is not None]), self.problems)
+            self._related_to = uris
         return self._related
 
     def position(self, snapshot: Snapshot, position: types.Position) -> Position:
