@@ -390,6 +390,8 @@ async def test_at_the_deadline_what_is_written_is_shown_and_the_rest_follows() -
         ("x = 1", None),
         ('name + "some text', None),
         ("first()\n    second(", "first()"),
+        ("Sure, here is the code", None),
+        ("Here is the code:\n```python\n    first()\n    sec", "first()"),
     ],
 )
 def test_an_unfinished_text_is_shown_up_to_where_it_is_whole(text: str, shown: str | None) -> None:

@@ -193,6 +193,8 @@ def is_complete(text: str, site: Site) -> bool:
 def so_far(text: str, site: Site) -> Cleaned | None:
     """What can be shown of a text that is still being written: whole lines, or of a single one what ends at a word's end with its
     brackets closed."""
+    if is_introduction(text, site):
+        return None
     lines, newline, _ = text.rpartition("\n")
     if newline and lines.strip():
         return clean(lines, site)

@@ -23,7 +23,10 @@ from phi_server.documents import Position, Snapshot
 from phi_server.gate import reason_for_silence
 from phi_server.inline_completion import complete, site_at, so_far
 from phi_server.pace import Pace
+from phi_server.postprocess import in_place
+from phi_server.redact import restored
 from phi_server.suggestions import Place, Suggestion, Suggestions
+from phi_server.unwrap import is_introduction
 
 if TYPE_CHECKING:
     from phi_server.session import Session
@@ -123,6 +126,7 @@ class Draft:
         self._ladder = ladder
         self._session = ladder._session
         self._version: int | None = None
+        self._lines: tuple[str, ...] = ()
         self._priority = Priority.COMPLETION
         self._begun = time.monotonic()
         self._text = ""
@@ -132,7 +136,7 @@ class Draft:
         self._task: asyncio.Task[None] | None = None
 
     def begin(self, snapshot: Snapshot, position: Position, invoked: bool, priority: Priority) -> None:
-        self._version, self._priority = snapshot.version, priority
+        self._version, self._lines, self._priority = snapshot.version, snapshot.lines, priority
         self._task = asyncio.create_task(self._write(snapshot, position, invoked, priority))
 
     def may_become(self, place: Place) -> bool:
@@ -140,7 +144,8 @@ class Draft:
         typed = place.typed_since(self.place)
         if self.ended or typed is None or place.site.max_lines > self.place.site.max_lines:
             return False
-        return typed.startswith(self._text) if len(typed) > len(self._text) else self._text.startswith(typed)
+        text = "" if is_introduction(self._text, self.place.site) else in_place(self._text, self.place.site)
+        return typed.startswith(text) if len(typed) > len(text) else text.startswith(typed)
 
     def has_priority(self) -> bool:
         """Whether nothing goes before it that a completion should not wait for: it may have been begun ahead of time."""
@@ -172,7 +177,7 @@ class Draft:
 
     def remember_so_far(self) -> bool:
         """Has what is written so far remembered, up to a sensible boundary, so that it can be shown. Returns whether there is any."""
-        cleaned = so_far(self._text, self.place.site)
+        cleaned = so_far(restored(self._text, self._lines), self.place.site)
         if cleaned is None:
             return False
         self._ladder.remember(self.place, cleaned.text, cleaned.overwrites, None)
