@@ -30,6 +30,8 @@ class CompletionServer(ThreadingHTTPServer):
         self.go_on = threading.Event()
         """Cleared, it makes the server wait before each piece but the first."""
         self.go_on.set()
+        self.is_strict = False
+        """Keys that OpenAI's interface does not have are refused."""
         self.breaks_off = False
         """Before the first piece, without a word, as llama-cpp-python's server does when the prompt is too long."""
         self.pause_s = 0.0
@@ -45,6 +47,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.requests.put({**body, "headers": dict(self.headers)})
+        if self.server.is_strict and "repeat_penalty" in body:
+            self.send_error(400)
+            return
         if self.server.status != 200:
             self._reply(b"the server repeats the prompt: " + body["prompt"].encode())
             return

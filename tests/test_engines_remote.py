@@ -93,6 +93,19 @@ def test_what_is_sent(server: CompletionServer, monkeypatch: pytest.MonkeyPatch)
     engine.close()
 
 
+def test_repetition_is_not_punished_unless_the_server_cannot_be_told(server: CompletionServer) -> None:
+    engine = load(server)
+    server.is_strict = True
+    for text in ("x = ", "y = "):
+        sequence = engine.open()
+        sequence.append(a_prompt(engine, text))
+        sequence.next()
+    engine.close()
+    sent = [server.requests.get(timeout=10) for _ in range(3)]
+    assert server.requests.empty()
+    assert [request.get("repeat_penalty") for request in sent] == [1.0, None, None]
+
+
 def test_one_request_serves_the_whole_answer(server: CompletionServer) -> None:
     engine = load(server)
     sequence = engine.open()

@@ -28,6 +28,9 @@ API_KEY = "PHI_LS_API_KEY"
 """The environment variable for a key, where the server wants one: settings are no place for secrets."""
 REQUEST_TOKENS = 256
 """Asked for at a time; an answer that goes on longer goes on with another request."""
+NEUTRAL = {"repeat_penalty": 1.0, "repetition_penalty": 1.0}
+"""No penalty for repeated tokens, which in code are names and brackets: llama-cpp-python's server has one of 1.1 by default. Spelled as
+servers spell it; most ignore what they do not know, and one that refuses is asked without."""
 LINGER_S = 0.5
 """A request whose next piece nobody asks for is given up after so long: that is how a cancelled one ends at the server."""
 
@@ -118,7 +121,8 @@ class Server:
         if response.status != 200:
             response.close()
             remedy = _REMEDIES.get(response.status, "The server's own log says why.")
-            raise EngineError(f"{self.address} answered {path} with {response.status} {response.reason}. {remedy}")
+            kind = _Refused if response.status in (400, 422) else EngineError
+            raise kind(f"{self.address} answered {path} with {response.status} {response.reason}. {remedy}")
         return response
 
     def failed(self, error: Exception) -> EngineError:
@@ -130,6 +134,10 @@ class Server:
             )
         what = (error.strerror if isinstance(error, OSError) else "") or type(error).__name__
         return EngineError(f"{self.address} cannot be reached ({what}). Start the server there, or change the engine option url.")
+
+
+class _Refused(EngineError):
+    """The server does not take the request as it is."""
 
 
 _REMEDIES = {
@@ -232,6 +240,7 @@ class RemoteEngine:
         self.tokenizer = RemoteTokenizer()
         self._server = server
         self._stop = FORMATS[info.chat_format].stop_tokens
+        self._neutral = dict(NEUTRAL)
         self._answer: _Answer | None = None
         """One at a time: whoever asks for another has no use for this one."""
 
@@ -264,7 +273,14 @@ class RemoteEngine:
             "stop": self._stop,
             "stream": True,
         }
-        return _Answer(self._server, body, ids)
+        try:
+            return _Answer(self._server, {**body, **self._neutral}, ids)
+        except _Refused:
+            if not self._neutral:
+                raise
+            answer = _Answer(self._server, body, ids)  # refused again, if that was not the reason
+            self._neutral = {}
+            return answer
 
 
 class RemoteSequence:
