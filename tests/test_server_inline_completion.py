@@ -11,6 +11,7 @@ from server_process import EVERYTHING, INLINE, URI, at, server, state
 from phi_backends.client import Client, Generation
 from phi_backends.messages import Done, Loaded, Text, Timings
 from phi_prompts.prompt import Prompt, Window
+from phi_server.ahead import PAUSE_S
 from phi_server.documents import Position, Range, Snapshot
 from phi_server.inline_completion import ask, complete, is_complete, site_at, so_far
 from phi_server.settings import Settings
@@ -434,3 +435,20 @@ async def test_an_unused_model_is_unloaded_and_loaded_again_at_the_next_key() ->
         await state(client, "ready")
         answer = await client.request("textDocument/inlineCompletion", automatic(4, 17))
         assert answer["items"][0]["insertText"] == "i"
+
+
+async def test_what_was_begun_ahead_of_time_does_not_wait_behind_an_explanation() -> None:
+    reply = "return math.pi\n    area = math.e\n" + "x" * 2000
+    async with server(EVERYTHING, reply=reply, ms_per_token=2, max_answer_tokens=2000) as client:
+        await client.open(URI, PYTHON)
+        await client.request("textDocument/inlineCompletion", automatic(4, 17))
+        lines = {"uri": URI, "range": {"start": {"line": 3, "character": 0}, "end": {"line": 4, "character": 0}}}
+        explaining = await client.ask("workspace/executeCommand", {"command": "phi-ls.explain", "arguments": [lines]})
+        await anyio.sleep(PAUSE_S)  # the next suggestion is begun, and gets no turn; where it is not yet, the test proves less
+        await client.notify("textDocument/didChange", change(PYTHON.replace("math.p", "math.pi\n    "), 2))
+        answer = await client.request("textDocument/inlineCompletion", automatic(5, 4))
+        assert answer["items"][0]["insertText"] == "area = math.e"
+        assert not explaining.done()
+        await client.cancel(explaining)
+        with pytest.raises(LspError, match="-32800"):
+            await explaining
