@@ -452,3 +452,11 @@ async def test_what_was_begun_ahead_of_time_does_not_wait_behind_an_explanation(
         await client.cancel(explaining)
         with pytest.raises(LspError, match="-32800"):
             await explaining
+
+
+async def test_what_all_prompts_of_a_file_begin_with_is_run_as_soon_as_there_is_a_model() -> None:
+    async with server(INLINE, load_ms=300, ready=False) as client:
+        await client.open(URI, PYTHON)
+        await state(client, "ready")
+        status = await status_when(client, lambda status: idle_requests(status) == 1)
+        assert status["work"]["idle"]["prefilled_tokens"] > 20

@@ -35,6 +35,8 @@ class Ahead:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._task: asyncio.Task[None] | None = None
+        self._opened: Snapshot | None = None
+        """The document that was opened last, without its lines."""
         self._now: object = None
         """What the task is about."""
 
@@ -48,8 +50,13 @@ class Ahead:
 
     def opened(self, snapshot: Snapshot) -> None:
         """Nobody knows yet where the cursor will be: what every prompt of the document begins with is run."""
-        empty = Snapshot(snapshot.uri, None, snapshot.language_id, ())
-        self._instead(snapshot.uri, lambda: self._prefill(empty, Position(0, 0)))
+        self._opened = Snapshot(snapshot.uri, None, snapshot.language_id, ())
+        self.engine_ready()
+
+    def engine_ready(self) -> None:
+        """Editors open files while the model still loads."""
+        if (opened := self._opened) is not None:
+            self._instead(opened.uri, lambda: self._prefill(opened, Position(0, 0)))
 
     def moved(self, snapshot: Snapshot, position: Position) -> None:
         """The cursor is at `position`, where nothing is suggested yet."""

@@ -100,6 +100,8 @@ class Session:
         def on_status(status: EngineStatus) -> None:
             if self._client is client:  # an engine that was replaced has nothing to say any more
                 tell(status)
+                if status.state == "ready":
+                    self.ahead.engine_ready()
 
         client = self._client = Client(_load(self.settings), on_status, unload_after_s=self.settings.unload_after_s)
         tell(client.status)
