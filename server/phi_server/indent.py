@@ -24,7 +24,8 @@ def cut_deep_indent(text: str, site: Site) -> str:
     too_shallow = opens_block(site.above, site.language_id) and len(site.head) <= len(indentation(site.above))
     if site.head and text.startswith(site.head) and not too_shallow:
         first, *others = text.split("\n")
-        if all(len(indentation(line)) >= 2 * len(site.head) for line in others if line.strip()):
+        aligned = any(first.count(opener) > first.count(closer) for opener, closer in ("()", "[]", "{}"))
+        if not aligned and all(len(indentation(line)) >= 2 * len(site.head) for line in others if line.strip()):
             others = [line[len(site.head) :] for line in others]
         text = "\n".join([first[len(site.head) :], *others])
     if text[:1] not in (" ", "\t") or site.above.rstrip().endswith((",", "(", "[", "\\")):

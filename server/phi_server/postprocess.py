@@ -108,7 +108,7 @@ def cut_next_lines(text: str, site: Site) -> str:
     for at, line in enumerate(whole):
         if not following or not line.strip():
             continue
-        repeated = line.strip() == following[0].strip() and not _TRIVIAL.match(line)
+        repeated = line == following[0] and not _TRIVIAL.match(line)  # deeper, the same words are another line
         rest = [later for later in whole[at:] if later.strip()]
         if repeated or (at > 0 and rest == following[: len(rest)]):
             return "\n".join(lines[:at])

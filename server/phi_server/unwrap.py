@@ -160,8 +160,13 @@ def without_echo(text: str, site: Site, fenced: bool) -> str:
     move = len(indentation(site.head)) - len(indentation(tidy[0]))
     if echoed:  # the echo tells where the model's column 0 is
         move = len(indentation(line_above)) - len(indentation(same_indent_unit(lines[end - 1], site, whole_lines=True)))
-    elif not head and move < 0 and fenced is False:
-        return text
+    elif (
+        not head
+        and move > 0
+        and not indentation(tidy[0])
+        and all(len(indentation(line)) >= len(site.head) for line in tidy[1:] if line.strip())
+    ):
+        move = 0  # the first line goes on from the cursor, the others stand where they belong
     first = shifted([tidy[0]], move, indentation(site.head))[0]
     if head:
         first = first.lstrip()[len(head) :]
