@@ -38,7 +38,8 @@ async def measure(settings: Settings, engine_arguments: list[str]) -> dict[str, 
         loaded = await client.loaded()
         report["engine"] = {key: getattr(loaded, key) for key in ("engine", "model", "device", "context_tokens", "load_ms")}
         report["kv_reuse"] = await _kv_reuse(client, loaded)
-        initialize = {"rootUri": None, "capabilities": CAPABILITIES, "initializationOptions": {"debounce_ms": 0, "statistics": False}}
+        quiet = {"debounce_ms": 0, "power": "saving", "statistics": False}  # no work ahead of time in between
+        initialize = {"rootUri": None, "capabilities": CAPABILITIES, "initializationOptions": quiet}
         async with await LspClient.start(server, initialize) as editor:
             await editor.notification("phi-ls/status", lambda status: status["state"] == "ready")
             report["server"] = await _server(client, loaded, editor, settings)
@@ -101,7 +102,7 @@ async def _server(client: Client, loaded: Loaded, editor: LspClient, settings: S
     """The same completions over LSP, and in the engine process of our own, by its own clock."""
     lsp_ms, engine_ms = [], []
     await editor.open(URI, _sample() + TYPED)
-    for round, snapshot in enumerate(_typing()):
+    for round, snapshot in enumerate(_different_lines()):
         change = {"text": "".join(snapshot.lines)}
         started = time.perf_counter()
         await editor.notify("textDocument/didChange", {"textDocument": {"uri": URI, "version": round + 2}, "contentChanges": [change]})
@@ -142,6 +143,12 @@ def _typing() -> Iterator[Snapshot]:
     """The sample file with one more key typed each time."""
     for keys in range(len(TYPED) - ROUNDS, len(TYPED) + 1):
         yield Snapshot.of_text(URI, None, "python", _sample() + TYPED[:keys])
+
+
+def _different_lines() -> Iterator[Snapshot]:
+    """The sample file with a line that is begun differently each time: nothing that was suggested before fits."""
+    for round in range(ROUNDS + 1):
+        yield Snapshot.of_text(URI, None, "python", f"{_sample()}        value_{round} = item.")
 
 
 def _generation(client: Client, loaded: Loaded, snapshot: Snapshot, max_tokens: int, stop: tuple[str, ...] = ()) -> Generation:
