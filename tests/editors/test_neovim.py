@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from editors.browser import picture_of_terminal
 from editors.conftest import CLIENTS, SERVER, available, children, echo, to_lua, until
 from editors.install import debian, program
+from editors.terminal import COLUMNS, ROWS, Terminal
 
 LONG = "It adds an item. " * 400
 INIT = """
 vim.opt.runtimepath:append({parsers})
+vim.o.termguicolors, vim.o.hlsearch = true, false
 vim.opt.runtimepath:prepend({client})
 vim.lsp.config('phi-ls', {{ cmd = {command}, settings = {{ ['phi-ls'] = {settings} }} }})
 vim.keymap.set('i', '<Tab>', function()
@@ -45,11 +48,16 @@ end)()"""
 class Neovim:
     def __init__(self, program: list[str], socket: Path, env: dict[str, str], process: int) -> None:
         self._remote = [*program, "--headless", "--clean", "--server", str(socket)]
+        self._seen = [*program, "--clean", "--server", str(socket), "--remote-ui"]
         self._env = env
         self.process = process
 
     def keys(self, keys: str) -> None:
         subprocess.run([*self._remote, "--remote-send", keys], env=self._env, check=True, capture_output=True, timeout=60)
+
+    def show(self, folder: Path) -> Terminal:
+        """A terminal that shows it."""
+        return Terminal(self._seen, self._env, folder)
 
     def lua(self, expression: str) -> Any:
         """The value of a Lua expression."""
@@ -59,6 +67,9 @@ class Neovim:
         )
         assert answer.returncode == 0, answer.stderr
         return json.loads(answer.stdout or answer.stderr)
+
+    def answers(self) -> bool:
+        return subprocess.run([*self._remote, "--remote-expr", "1"], env=self._env, capture_output=True, check=False).returncode == 0
 
     def until(self, expression: str, what: str) -> Any:
         return until(lambda: self.lua(expression), what, self.said)
@@ -99,8 +110,9 @@ def start(folder: Path, home: dict[str, str], record_property: Callable[[str, ob
         starting = [*binary, "--headless", "--listen", str(socket), "--clean", "-u", str(init), str(folder / "inventory.py")]
         process = subprocess.Popen(starting, env=env, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         running.append(process)
-        until(socket.exists, "Neovim's socket")
-        return Neovim(binary, socket, env, process.pid)
+        neovim = Neovim(binary, socket, env, process.pid)
+        until(neovim.answers, "an answer of Neovim")
+        return neovim
 
     yield run
     for process in running:
@@ -120,7 +132,7 @@ def test_ghost_text_of_the_embedded_model_is_shown_and_accepted(start: Start, em
     with without_errors(neovim):
         neovim.ready()
         assert neovim.lua("require('phi-ls').statusline()") == "phi-ls-nano on CPU"
-        neovim.keys("Go    def remove(self, name: str) -> None:<CR>if name not in self.")
+        neovim.keys("Go<C-u><CR>    def remove(self, name: str) -> None:<CR>if name not in self.")
         ghost = neovim.until(GHOST, "ghost text")
         before = neovim.lines()[-1]
         neovim.keys("<Tab>")
@@ -231,3 +243,27 @@ def test_a_program_that_is_not_there_is_one_message(start: Start) -> None:
         (note,) = neovim.until("#notes > 0 and notes", "a message")
         assert 'there is no program "no-such-program"' in note
         assert neovim.lua("#vim.lsp.get_clients()") == 0
+
+
+def taken(written: bytes, name: str, tmp_path: Path) -> Path:
+    return available("pictures of Neovim", lambda: picture_of_terminal(written, (ROWS, COLUMNS), name, tmp_path))
+
+
+def test_a_terminal_shows_both(start: Start, embedded: dict[str, Any], tmp_path: Path) -> None:
+    neovim = start(embedded)
+    neovim.ready()
+    terminal = neovim.show(tmp_path)
+    neovim.until("#vim.api.nvim_list_uis() == 1", "a terminal")
+    neovim.keys("/def add<CR>:Phi explain<CR>")
+    until(lambda: b"A guess by phi-ls-nano" in terminal.written, "the explanation on the screen")
+    neovim.until("vim.tbl_isempty(vim.lsp.get_clients({ name = 'phi-ls' })[1].requests)", "its end")
+    explained = terminal.written
+    neovim.keys("q")
+    neovim.keys("Go<C-u><CR>    def remove(self, name: str) -> None:<CR>if name not in self.")
+    ghost = neovim.until(GHOST, "ghost text").split("\n")[0]
+    until(lambda: ghost.encode() in terminal.written.rpartition(b"not")[2], "ghost text on the screen")
+    suggested = terminal.written  # before closing clears the screen
+    terminal.close()
+    for name, written in (("neovim-explanation", explained), ("neovim-ghost-text", suggested)):
+        picture = taken(written, name, tmp_path)
+        assert picture.stat().st_size > 10_000

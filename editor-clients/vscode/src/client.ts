@@ -1,0 +1,126 @@
+// The language client: what it is started with, and where it does more than LSP asks for: a Cancel button on everything that takes long,
+// the latency of suggestions, and answers beside the code.
+
+import * as vscode from 'vscode';
+import {
+  type ExecuteCommandParams, ExecuteCommandRequest, LanguageClient, type LanguageClientOptions, RevealOutputChannelOn, State,
+  WorkDoneProgress,
+} from 'vscode-languageclient/node';
+import type { Server } from './server';
+import type { ServerStatus, Status } from './status';
+
+/** What the extension itself uses; the server would refuse them. */
+const OWN_SETTINGS = ['command', 'interpreter'];
+const TAKES_LONG = ['phi-ls.explain', 'phi-ls.fix', 'phi-ls.docstring', 'phi-ls.tests', 'phi-ls.simplify'];
+const TITLES: Record<string, string> = { 'phi-ls.explain': 'Explaining' };
+/** Embedded models load in less; larger ones are worth a notification. */
+const LOADING_IS_LONG_MS = 3000;
+let tokens = 0;
+
+export function createClient(server: Server, status: Status, log: vscode.LogOutputChannel): LanguageClient {
+  const options: LanguageClientOptions = {
+    documentSelector: [{ scheme: 'file' }, { scheme: 'untitled' }],
+    outputChannel: log,
+    revealOutputChannelOn: RevealOutputChannelOn.Never,
+    markdown: { isTrusted: false },
+    middleware: {
+      provideInlineCompletionItems: (document, position, context, token, next) =>
+        status.paused ? [] : status.during(async () => await next(document, position, context, token), true),
+      executeCommand: (command, args, next) =>
+        TAKES_LONG.includes(command) ? runWithCancel(client, status, command, args) : next(command, args),
+      resolveCodeAction: (action, token, next) =>
+        withCancel('Writing', (_, cancelled) => status.during(async () => await next(action, cancelled))),
+      window: {
+        showDocument: async (params, token, next) => {
+          if (!params.uri.startsWith('phi-ls:')) {
+            return await next(params, token);
+          }
+          const document = await vscode.workspace.openTextDocument(vscode.Uri.parse(params.uri));
+          await vscode.window.showTextDocument(document, { viewColumn: vscode.ViewColumn.Beside, preserveFocus: true, preview: true });
+          return { success: true };
+        },
+      },
+      workspace: {
+        configuration: async (params, token, next) => {
+          const answers = await next(params, token);
+          return Array.isArray(answers) ? answers.map(withoutOwn) : answers;
+        },
+      },
+    },
+  };
+  const run = { command: server.command, args: [...server.arguments, 'serve'], options: { env: server.environment } };
+  const client = new LanguageClient('phi-ls', 'phi-ls', run, options);
+  let loading: (() => void) | undefined;
+  client.onNotification('phi-ls/status', (news: ServerStatus) => {
+    status.update(news);
+    if (news.state === 'loading') {
+      loading ??= whileLoading(client, status);
+    } else {
+      loading?.();
+      loading = undefined;
+    }
+  });
+  client.onDidChangeState(({ newState }) => {
+    if (newState !== State.Running) {
+      status.update(undefined);
+    }
+  });
+  return client;
+}
+
+/** Runs one of the server's commands with its progress in a notification; Cancel keeps what was written so far. */
+async function runWithCancel(client: LanguageClient, status: Status, command: string, args: unknown[]): Promise<unknown> {
+  return await withCancel(TITLES[command] ?? 'Writing', async (progress, cancelled) => {
+    const workDoneToken = `phi-ls-vscode-${++tokens}`;
+    const reports = client.onProgress(WorkDoneProgress.type, workDoneToken, (value) => {
+      if (value.kind !== 'end' && value.message) {
+        progress.report({ message: value.message });
+      }
+    });
+    const cancelling = cancelled.onCancellationRequested(() => client.sendNotification('window/workDoneProgress/cancel', { token: workDoneToken }));
+    try {
+      const params: ExecuteCommandParams = { command, arguments: args, workDoneToken };
+      return await status.during(() => client.sendRequest(ExecuteCommandRequest.type, params));
+    } catch (error) {
+      if (!cancelled.isCancellationRequested && client.isRunning()) {
+        void vscode.window.showWarningMessage(`phi-ls: ${(error as Error).message}`);
+      }
+      return undefined;
+    } finally {
+      reports.dispose();
+      cancelling.dispose();
+    }
+  });
+}
+
+type Report = vscode.Progress<{ message?: string }>;
+
+function withCancel<T>(title: string, work: (progress: Report, cancelled: vscode.CancellationToken) => PromiseLike<T>): Thenable<T> {
+  return vscode.window.withProgress({ location: vscode.ProgressLocation.Notification, title: `phi-ls: ${title}`, cancellable: true }, work);
+}
+
+/** Shows that a model loads, when that takes long; Cancel stops the server. Returns what ends it. */
+function whileLoading(client: LanguageClient, status: Status): () => void {
+  let end = (): void => undefined;
+  const ended = new Promise<void>((resolve) => { end = resolve; });
+  const timer = setTimeout(() => void withCancel('Loading the model', async (progress, cancelled) => {
+    progress.report({ message: status.current?.detail ?? '' });
+    cancelled.onCancellationRequested(async () => {
+      end();
+      await client.stop();
+      status.stopped('Loading the model was cancelled. Restart phi-ls to load it.');
+    });
+    await ended;
+  }), LOADING_IS_LONG_MS);
+  return () => {
+    clearTimeout(timer);
+    end();
+  };
+}
+
+function withoutOwn(section: unknown): unknown {
+  if (typeof section !== 'object' || section === null) {
+    return section;
+  }
+  return Object.fromEntries(Object.entries(section).filter(([key]) => !OWN_SETTINGS.includes(key)));
+}

@@ -1,0 +1,163 @@
+// Drives VS Code in headless Chromium as a person would. usage: node drive.mjs '{"what": "in-host" | "story" | "nothing", …}'
+// Prints a JSON object a line: {"passed": …}, {"log": …}, and at the end {"toasts": …}.
+import { createRequire } from 'node:module';
+import { readFileSync, writeFileSync } from 'node:fs';
+
+const options = JSON.parse(process.argv[2]);
+const { chromium } = createRequire(`${options.modules}/`)('playwright-core');
+const say = (line) => process.stdout.write(`${JSON.stringify(line)}\n`);
+
+const remote = (path) => `vscode-remote://${options.host}${path}`;
+const browser = await chromium.launch({
+  executablePath: options.chromium,
+  args: ['--no-sandbox', '--disable-gpu', '--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1'],
+});
+const page = await browser.newPage({ viewport: { width: 1180, height: 680 } });
+page.setDefaultTimeout(30_000);
+await page.addInitScript(() => { // every toast that is ever shown, also those that go away by themselves
+  globalThis.toasts = [];
+  new MutationObserver(() => {
+    for (const toast of document.querySelectorAll('.notification-toast .notification-list-item')) {
+      const text = toast.querySelector('.notification-list-item-message')?.textContent ?? '';
+      const kind = /codicon-(error|warning|info)/.exec(toast.querySelector('.notification-list-item-icon')?.className ?? '')?.[1] ?? '';
+      if (text && !globalThis.toasts.some((known) => known.text === text)) {
+        globalThis.toasts.push({ kind, text });
+      }
+    }
+  }).observe(document, { childList: true, subtree: true });
+});
+
+async function open(...payload) {
+  const query = new URLSearchParams({ folder: options.folder, payload: JSON.stringify([['skipWelcome', 'true'], ...payload]) });
+  await page.goto(`http://${options.host}/?${query}`);
+}
+
+const logged = [];
+
+async function inHost() {
+  page.on('console', (message) => { // no toasts are shown then, but errors that would be are logged
+    if (message.type() === 'error' && message.text().includes('phi-ls')) {
+      logged.push({ kind: 'error', text: message.text() });
+    }
+  });
+  const ended = new Promise((resolve) => page.exposeFunction('codeAutomationExit', resolve));
+  await page.exposeFunction('codeAutomationLog', (_, args) => say({ log: args.join(' ') }));
+  await open(['extensionDevelopmentPath', remote(options.extension)], ['extensionTestsPath', remote(options.tests)]);
+  say({ exit: await ended });
+}
+
+const file = `${options.folder}/inventory.py`;
+const saved = () => readFileSync(file, 'utf8');
+const picture = async (name) => options.pictures && await page.screenshot({ path: `${options.pictures}/${name}.png` });
+
+async function until(what, condition) {
+  const deadline = Date.now() + 60_000;
+  for (;;) {
+    const value = await condition();
+    if (value) {
+      return value;
+    }
+    if (Date.now() > deadline) {
+      await page.screenshot({ path: `${options.failure}` });
+      throw new Error(`${what} did not happen.`);
+    }
+    await page.waitForTimeout(30); // between two looks
+  }
+}
+
+async function command(name) {
+  await page.keyboard.press('F1');
+  await page.locator('.quick-input-widget input').fill(`>${name}`);
+  await page.locator('.quick-input-list .monaco-list-row').filter({ hasText: name }).first().waitFor();
+  await page.keyboard.press('Enter');
+}
+
+async function goTo(line) {
+  await command('Go to Line/Column...');
+  await page.locator('.quick-input-widget input').fill(`:${line}`);
+  await page.keyboard.press('Enter');
+  await page.locator('.quick-input-widget').waitFor({ state: 'hidden' });
+}
+
+const editor = (number) => page.locator('.editor-group-container').nth(number).locator('.view-lines');
+const textOf = async (number) => (await editor(number).innerText()).replaceAll('\u00a0', ' ');
+const lineOf = (text) => saved().split('\n').findIndex((line) => line.includes(text)) + 1;
+
+async function story() {
+  await open(['openFile', remote(file)]);
+  await editor(0).waitFor();
+  await editor(0).click();
+  await until('An engine that is ready', async () => (await statusText()).includes('phi-ls-nano on CPU'));
+
+  await page.keyboard.press('Control+End');
+  await page.keyboard.type('\n    def remove(self, name: str) -> None:\n', { delay: 20 });
+  await page.keyboard.type('if name not in self.', { delay: 40 });
+  const ghost = await until('Ghost text', async () => (await page.locator('.ghost-text-decoration, .ghost-text').allInnerTexts()).join(''));
+  await picture('vscode-ghost-text');
+  await page.keyboard.press('Tab');
+  await page.keyboard.press('Control+S');
+  await until('The accepted text', () => saved().includes(`if name not in self.${ghost.replaceAll('\u00a0', ' ').split('\n')[0]}`));
+  say({ passed: `ghost text of the embedded model is shown and accepted: ${ghost}` });
+
+  await page.keyboard.press('Escape');
+  await goTo(lineOf('def add'));
+  const entry = (title) => page.locator('.action-widget .monaco-list-row').filter({ hasText: title });
+  await until('The menu', async () => { // it closes again when the focus is only just coming back to the editor
+    await page.keyboard.press('Control+.');
+    return await entry('Write docstring').waitFor({ timeout: 3000 }).then(() => true, () => false);
+  });
+  await picture('vscode-code-actions');
+  await entry('Write docstring').click();
+  await until('The docstring', async () => {
+    await page.keyboard.press('Control+S');
+    return /def add.*\n {8}"""/.test(saved());
+  });
+  say({ passed: 'the menu of code actions writes a docstring' });
+
+  await goTo(lineOf('def load'));
+  for (let line = 0; line < 4; line++) {
+    await page.keyboard.press('Shift+ArrowDown');
+  }
+  await command('phi-ls: Explain Selection');
+  await until('The explanation', async () => (await page.locator('.editor-group-container').count()) > 1 && (await textOf(1)).includes('Written by'));
+  await picture('vscode-explanation');
+  say({ passed: 'Explain Selection opens beside the code' });
+
+  writeFileSync(options.settings, JSON.stringify(options.later));
+  await until('The slow engine', async () => (await statusText()).includes('echo on none'));
+  await editor(0).click();
+  await goTo(lineOf('class Item'));
+  await command('phi-ls: Explain Selection');
+  await until('The beginning of it', async () => (await textOf(1)).includes('It adds'));
+  const toast = page.locator('.notification-toast').filter({ hasText: 'Explaining' });
+  await toast.getByRole('button', { name: 'Cancel' }).click();
+  await until('The end of it', async () => (await everything(1)).includes('Cancelled'));
+  say({ passed: 'Cancel stops an explanation' });
+}
+
+/** The language status, as the hover of `{}` tells it. */
+async function statusText() {
+  await page.locator('[id="status.languageStatus"]').first().hover();
+  const hover = page.locator('.hover-language-status').first();
+  await hover.waitFor();
+  return (await page.locator('.hover-language-status').allInnerTexts()).join(' ');
+}
+
+/** All of an editor's text, not only what fits the window. */
+async function everything(number) {
+  await editor(number).click();
+  await page.keyboard.press('Control+End');
+  return await textOf(number);
+}
+
+try {
+  await { 'in-host': inHost, story }[options.what]();
+  say({ toasts: [...logged, ...await page.evaluate(() => globalThis.toasts).catch(() => [])] });
+} catch (error) {
+  await command('phi-ls: Show Logs').catch(() => undefined);
+  const log = await page.locator('.panel .view-lines').innerText({ timeout: 5000 }).catch(() => '');
+  await page.screenshot({ path: options.failure }).catch(() => undefined);
+  say({ failed: error.stack, log });
+} finally {
+  await browser.close();
+}
