@@ -41,6 +41,10 @@ def find(model: str) -> ModelFolder:
     if model and Path(model).name == model and (models_folder() / model).is_dir():
         path = models_folder() / model
     if not path.is_dir():
+        if model == EMBEDDED:
+            raise ModelError(
+                "This copy of phi-ls comes without the embedded model. Choose a model: a folder, or a name from `phi-ls models list`."
+            )
         raise ModelError(
             f'There is no model folder "{model}". Give the path of one, a name from `phi-ls models list`, or "{EMBEDDED}" for the model '
             "that ships with phi-ls."
