@@ -104,6 +104,10 @@ class Ahead:
             return False
         place = Place(snapshot.uri, position.line, site)
         if ladder.recall(place) is None:
-            await ladder.write(snapshot, position, priority=Priority.IDLE).end()
+            draft = ladder.write(snapshot, position, priority=Priority.IDLE)
+            try:
+                await draft.end()
+            finally:
+                draft.cancel_if_unwanted()
         known = ladder.recall(place)
         return known is not None and bool(known.text)

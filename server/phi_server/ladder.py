@@ -79,6 +79,7 @@ class Ladder:
             if late and draft.remember_so_far() and (known := self._known.recall(place)) is not None and known.text:
                 return known
             await draft.news(None if invoked or late else settings.deadline_ms)
+            paused = True
             if draft.cancelled and self._session.loaded is not None:
                 await anyio.lowlevel.checkpoint()  # a newer request for the document ends this one here; otherwise, other settings came
                 continue
@@ -175,6 +176,11 @@ class Draft:
         if self._task is not None:
             await asyncio.wait([self._task])
 
+    def cancel_if_unwanted(self) -> None:
+        """When it has not ended, and nobody waits for it."""
+        if not self._waiting and not self.ended:
+            self.cancel()
+
     def remember_so_far(self) -> bool:
         """Has what is written so far remembered, up to a sensible boundary, so that it can be shown. Returns whether there is any."""
         cleaned = so_far(restored(self._text, self._lines), self.place.site)
@@ -195,11 +201,7 @@ class Draft:
         if self._session.version(self.place.uri) == self._version:
             self.cancel()
         else:
-            asyncio.get_running_loop().call_later(ABANDONED_S, self._cancel_if_unwanted)
-
-    def _cancel_if_unwanted(self) -> None:
-        if not self._waiting and not self.ended:
-            self.cancel()
+            asyncio.get_running_loop().call_later(ABANDONED_S, self.cancel_if_unwanted)
 
     def _tell(self, text: str) -> None:
         self._text = text
