@@ -53,7 +53,7 @@ async def test_a_virtual_document_grows_while_the_model_writes() -> None:
             await grown.wait()
         (uri,) = shown(client)
         assert uri == "phi-ls:/1/Explanation%20of%20shop.py.md"
-        assert texts[0].startswith("# shop/shop.py, lines 1–2\n\nI")
+        assert texts[0].startswith("# shop/shop.py, lines 1–2\n\n```python\ndef add(a, b):\n    return a + b\n```\n\nI")
         assert len(texts[0]) < len(texts[1]) < len(texts[2])
         assert texts[2].startswith(texts[1])
         registered = [params["registrations"][0] for method, params in client.requested if method == "client/registerCapability"]

@@ -13,6 +13,7 @@ from lsprotocol import types
 from pygls.exceptions import JsonRpcInvalidParams
 
 from phi_backends.errors import BadInput
+from phi_prompts.languages import fence, language
 from phi_prompts.tasks import Diagnostic, TaskName, has_template
 from phi_server.actions import ACTIONS, target
 from phi_server.documents import Range, Snapshot
@@ -24,6 +25,7 @@ from phi_server.session import Session
 from phi_server.status import status_of
 from phi_server.views import View
 
+MAX_QUOTED_LINES = 40
 MOVED_ON = "The document has changed meanwhile, so nothing was done to it. Please try again."
 
 
@@ -81,7 +83,16 @@ async def _explain(session: Session, params: types.ExecuteCommandParams) -> dict
     place = f"{snapshot.path}, " + (f"line {first}" if first == last else f"lines {first}–{last}")
     explained = explain(snapshot, lines, session.client, session.settings)
     title = f"Explanation of {snapshot.path.rpartition('/')[2]}"
-    return await _told(session, explained, title, place, f"Explaining {place}", params.work_done_token, asked.partial_result_token)
+    heading = f"{place}\n\n{_quoted(snapshot, lines)}"
+    return await _told(session, explained, title, heading, f"Explaining {place}", params.work_done_token, asked.partial_result_token)
+
+
+def _quoted(snapshot: Snapshot, lines: Range) -> str:
+    """The code that is explained, once, so that the text can be read beside another document. Long code is begun."""
+    code = [snapshot.line(number) for number in range(lines.start.line, lines.end.line + 1)]
+    shown = [*code[:MAX_QUOTED_LINES], *(["…"] if len(code) > MAX_QUOTED_LINES else [])]
+    marks = fence(snapshot.language_id, "\n".join(code))
+    return "\n".join([marks + language(snapshot.language_id).fence, *shown, marks])
 
 
 async def _follow_up(session: Session, params: types.ExecuteCommandParams) -> dict[str, Any]:
