@@ -41,6 +41,8 @@ export function createClient(server: Server, status: Status, log: vscode.LogOutp
         },
       },
       workspace: {
+        // Only that something has changed; the server then asks, and is answered below.
+        didChangeConfiguration: () => client.sendNotification('workspace/didChangeConfiguration', { settings: null }),
         configuration: async (params, token, next) => {
           const answers = await next(params, token);
           return Array.isArray(answers) ? answers.map(withoutOwn) : answers;

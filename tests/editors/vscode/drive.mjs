@@ -135,6 +135,17 @@ async function story() {
   say({ passed: 'Cancel stops an explanation' });
 }
 
+/** With neither a model nor a runtime. */
+async function nothing() {
+  await open(['openFile', remote(file)]);
+  await editor(0).click();
+  await until('A message', async () => (await page.evaluate(() => globalThis.toasts)).length > 0);
+  await page.keyboard.press('Control+End');
+  await page.keyboard.type('\n\ntotal = ', { delay: 20 });
+  await goTo(lineOf('def add'));
+  await until('The reason in the status', async () => (await statusText()).includes('phi-ls: off'));
+}
+
 /** The language status, as the hover of `{}` tells it. */
 async function statusText() {
   await page.locator('[id="status.languageStatus"]').first().hover();
@@ -151,7 +162,7 @@ async function everything(number) {
 }
 
 try {
-  await { 'in-host': inHost, story }[options.what]();
+  await { 'in-host': inHost, story, nothing }[options.what]();
   say({ toasts: [...logged, ...await page.evaluate(() => globalThis.toasts).catch(() => [])] });
 } catch (error) {
   await command('phi-ls: Show Logs').catch(() => undefined);
