@@ -133,7 +133,7 @@ def test_the_demo_shows_completions_of_the_model_and_an_explanation() -> None:
     done = phi_ls("demo", "--quick")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "phi-ls-nano runs on" in done.stdout
-    assert done.stdout.count("⟧   ") >= 3
+    assert done.stdout.count("⟧   ←") >= 3
     assert "raises `ValueError`" in done.stdout
     assert "a small model that is often wrong" in done.stdout
 

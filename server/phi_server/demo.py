@@ -19,18 +19,23 @@ KEY_S = 0.05
 """Between two keys: a fast typist's 200 words a minute, which leaves the model less time than people do."""
 SCENES = (
     (
-        "    def remove(self, name: str) -> None:",
-        "        if name not in self.",
-        "            raise ",
-        "        del self.",
+        ("    def remove(self, name: str) -> None:", ""),
+        ("        if name not in self.", "items:"),
+        ("            raise ValueError(", 'f"{name} is not in the inventory")'),
+        ("        del self.", "items[name]"),
     ),
     (
-        "    def save(self) -> None:",
-        "        with open(self.path, ",
-        "            json.",
+        ("    def save(self) -> None:", ""),
+        ("        with open(self.path, ", '"w", encoding="utf-8") as file:'),
+        ("            for item in self.", "items.values():"),
+        ("                file.", 'write(f"{item.name}\\n")'),
+    ),
+    (
+        ("    def __len__(self) -> int:", ""),
+        ("        return ", "len(self.items)"),
     ),
 )
-"""New methods, line by line. Where a line stops, what comes next is up to the model."""
+"""New methods, line by line: what is typed, after which the model may suggest the rest, and what is typed on where it suggests nothing."""
 CAPABILITIES: dict[str, Any] = {
     "general": {"positionEncodings": ["utf-32"]},
     "textDocument": {"inlineCompletion": {}, "codeAction": {"codeActionLiteralSupport": {"codeActionKind": {"valueSet": []}}}},
@@ -75,11 +80,16 @@ class Editor:
             await self.insert(key)
             started = time.perf_counter()
             asked = await self.ask()
-            _show(self.text)
-            await asyncio.sleep(pause_s)
+            await _pause(self.text, pause_s)
         answer = await asked
         items = (answer or {}).get("items", [])
         return Ghost(items[0]["insertText"], 1000 * (time.perf_counter() - started)) if items else None
+
+    async def type_on(self, line: str, pause_s: float) -> None:
+        """Types what nothing is asked about."""
+        for key in line:
+            await self.insert(key)
+            await _pause(self.text, pause_s)
 
 
 async def run(engine_arguments: list[str], quick: bool = False) -> int:
@@ -112,13 +122,15 @@ async def _type(editor: Editor, pause_s: float) -> list[Ghost]:
     ghosts = []
     for scene in SCENES:
         await editor.insert("\n")
-        for line in scene:
+        for line, rest in scene:
             ghost = await editor.type(line, pause_s)
-            if ghost is not None:
+            if ghost is None or not rest:
+                await editor.type_on(rest, pause_s)
+                _show(editor.text, ended=True)
+            else:
                 await editor.insert(ghost.text)
                 ghosts.append(ghost)
-            _show(editor.text, ghost)
-            print()
+                _show(editor.text, ghost, ended=True)
             await editor.insert("\n")
     return ghosts
 
@@ -141,19 +153,22 @@ async def _explain(editor: Editor) -> bool:
     return bool(streamed.strip()) and result["text"] == streamed
 
 
-def _show(text: str, ghost: Ghost | None = None) -> None:
-    """The cursor's line, over itself on a terminal; elsewhere only when it is finished."""
-    lines = text.split("\n")
-    if not sys.stdout.isatty():
-        if ghost is not None:
-            typed = text.removesuffix(ghost.text).rpartition("\n")[2]
-            print(f"  {len(lines):3} │ {typed}⟦{ghost.text}⟧   {ghost.ms:.0f} ms", end="")
-        return
-    suffix = ""
+async def _pause(text: str, seconds: float) -> None:
+    _show(text)
+    await asyncio.sleep(seconds)
+
+
+def _show(text: str, ghost: Ghost | None = None, ended: bool = False) -> None:
+    """The cursor's line: over itself on a terminal, elsewhere only when it has ended."""
+    typed = text.removesuffix(ghost.text) if ghost is not None else text
+    lines = typed.split("\n")
+    line = f"  {len(lines):3} │ {lines[-1]}"
     if ghost is not None:
-        lines[-1] = lines[-1].removesuffix(ghost.text)
-        suffix = _dim(f"{ghost.text}   ← {ghost.ms:.0f} ms")
-    print(f"\r\x1b[K  {len(lines):3} │ {lines[-1]}{suffix}", end="", flush=True)
+        line += f"{_dim(ghost.text)}   ← {ghost.ms:.0f} ms"
+    if sys.stdout.isatty():
+        print(f"\r\x1b[K{line}", end="\n" if ended else "", flush=True)
+    elif ended:
+        print(line)
 
 
 def _dim(text: str) -> str:
