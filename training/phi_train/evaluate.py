@@ -390,7 +390,7 @@ def run(work: Path, folder: Path, toy: bool = False) -> None:
     files = sorted(read_jsonl(work / "held_out.jsonl"), key=lambda f: fraction("evaluate/" + f.package + "/" + f.path))
     runner = Runner(folder)
     context = int(json.loads((folder / "config.json").read_text(encoding="utf-8"))["max_position_embeddings"])
-    a_kind, documents = (8, 8) if toy else (600, 400)
+    a_kind, documents = (8, 8) if toy else (500, 200)
     found = list(answers(Completer(runner, folder), cursors(files, a_kind, random.Random(7))))
     headline = [a for a in found if a.cursor.kind != "inside a word"]
     facts = {
@@ -410,7 +410,7 @@ def run(work: Path, folder: Path, toy: bool = False) -> None:
         },
         "gate": gate(headline),
         "milliseconds_a_line_median": round(statistics.median(a.milliseconds for a in headline), 1),
-        "explanations": explanations(runner, files, 4 if toy else 120),
+        "explanations": explanations(runner, files, 4 if toy else 80),
         "samples": samples(headline),
     }
     (work / "evaluation.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
@@ -433,6 +433,7 @@ def training_facts(work: Path) -> dict[str, object]:
         "tokens": held[-1]["tokens"],
         "steps": held[-1]["step"],
         "plan": plan,
+        "decay_from": next((e["tokens"] for e in timed if e["step"] > plan["warmup_steps"] and e["rate"] < 1), plan["decay_from"]),
         "preset": torch.load(work / "checkpoint.pt", map_location="cpu")["preset"],
         "seconds": round(seconds),
         "held_out_bits_per_byte": [{"tokens": e["tokens"], "bits_per_byte": round(e["held_out_bits_per_byte"], 4)} for e in held],
