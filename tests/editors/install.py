@@ -10,6 +10,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / ".editors"
+WITHIN_S = 240
+"""For one command; a network that is this slow would leave no time for the tests."""
 _APT = FOLDER / "apt"
 _LEFT_OUT = ("./usr/share/doc/*", "./usr/share/man/*", "./usr/share/locale/*", "./usr/share/info/*")
 
@@ -34,7 +36,7 @@ def debian(name: str, *packages: str, suite: str | None = None) -> Path:
     archives = FOLDER / "archives" / name
     archives.joinpath("partial").mkdir(parents=True, exist_ok=True)
     if not (_APT / f"{suite}.updated").exists():
-        _run(*apt, "update", env=environment)
+        _run(*apt, "-o", "APT::Update::Error-Mode=any", "update", env=environment)
         (_APT / f"{suite}.updated").touch()
     _run(*apt, "-o", f"Dir::Cache::archives={archives}", "install", "--download-only", *packages, env=environment)
     unfinished = FOLDER / f"{name}.unfinished"
@@ -103,7 +105,10 @@ def _mirror() -> str:
 
 def _run(*command: str, env: dict[str, str] | None = None, cwd: Path | None = None) -> str:
     """What it printed. Raises Unavailable with its last words."""
-    result = subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True, timeout=400, check=False)
+    try:
+        result = subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True, timeout=WITHIN_S, check=False)
+    except subprocess.TimeoutExpired:
+        raise Unavailable(f"`{' '.join(command[:2])}` took longer than {WITHIN_S} s") from None
     if result.returncode:
         words = [line for line in (result.stderr or result.stdout).splitlines() if line.strip()]
         raise Unavailable(f"`{' '.join(command[:2])}` failed: {words[-1] if words else result.returncode}")
