@@ -34,6 +34,10 @@ SCENES = (
         ("    def __len__(self) -> int:", ""),
         ("        return ", "len(self.items)"),
     ),
+    (
+        ("if __name__ == ", '"__main__":'),
+        ("    inventory = ", 'Inventory(Path("inventory.json"))'),
+    ),
 )
 """New methods, line by line: what is typed, after which the model may suggest the rest, and what is typed on where it suggests nothing."""
 CAPABILITIES: dict[str, Any] = {
