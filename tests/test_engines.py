@@ -59,7 +59,7 @@ def load_openvino(device: str) -> Engine:
 def load_npu_on_cpu() -> Engine:
     pytest.importorskip("openvino_genai")
     _model_or_skip()
-    from phi_backends.engines.openvino import Device, OpenVinoOptions
+    from phi_backends.engines.openvino_device import Device, OpenVinoOptions
     from phi_backends.engines.openvino_npu import load
 
     device, options = Device("NPU", "a test"), OpenVinoOptions(cache_dir="off")

@@ -140,7 +140,7 @@ def choose_device(asked: str, made_for: Sequence[str], has_directml: bool) -> De
 
 
 def load_on(folder: ModelFolder, config: OnnxConfig, device: Device, options: OnnxOptions, progress: Progress) -> Engine:
-    from phi_backends.engines.onnx_generators import OnnxEngine
+    from phi_backends.engines.onnx_generators import OnnxEngine, what_it_says
 
     tokenizer = FolderTokenizer(folder.path)
     progress("reading the model")
@@ -179,8 +179,3 @@ def _runtime_config(folder: ModelFolder, config: OnnxConfig, device: Device, opt
     if options.threads:
         runtime.overlay(f'{{"model": {{"decoder": {{"session_options": {{"intra_op_num_threads": {options.threads}}}}}}}}}')
     return runtime
-
-
-def what_it_says(error: Exception) -> str:
-    """The runtime's message without its line breaks, which part a path from what is wrong with it."""
-    return " ".join(str(error).split())[:300].rstrip(".!") or type(error).__name__

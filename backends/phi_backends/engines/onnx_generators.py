@@ -15,7 +15,6 @@ import onnxruntime_genai as og
 from numpy.typing import NDArray
 
 from phi_backends.engine import EngineInfo, Token, Tokenizer, TokenSequence
-from phi_backends.engines.onnx import what_it_says
 from phi_backends.errors import EngineError, EngineFull
 from phi_backends.sampling import choose
 from phi_backends.tokenizer import FolderTokenizer
@@ -217,3 +216,8 @@ def _last_row(generator: Any) -> NDArray[np.float32]:
     logits: NDArray[np.float32] = generator.get_logits()
     last: NDArray[np.float32] = logits.reshape(-1, logits.shape[-1])[-1]
     return last
+
+
+def what_it_says(error: Exception) -> str:
+    """The runtime's message without its line breaks, which part a path from what is wrong with it."""
+    return " ".join(str(error).split())[:300].rstrip(".!") or type(error).__name__

@@ -5,11 +5,11 @@ CPU and GPU run the paged-attention form of the model in a loop of ours (openvin
 """
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from phi_backends.engine import Engine, Options, Progress
+from phi_backends.engines.openvino_device import Device, OpenVinoOptions
 from phi_backends.errors import BadInput, EngineError, EngineMissing, ModelError
 from phi_backends.model_folder import ModelFolder, find
 from phi_backends.options import read_options
@@ -18,25 +18,6 @@ try:
     import openvino as ov
 except ModuleNotFoundError as error:
     raise EngineMissing('The package openvino is not installed. Install it with: pip install "phi-ls[openvino]"') from error
-
-
-@dataclass(frozen=True)
-class OpenVinoOptions:
-    """What `engine_options` may hold. 0 and the empty text leave the choice to phi-ls or OpenVINO."""
-
-    threads: int = 0
-    """On the CPU."""
-    context_tokens: int = 0
-    """Prompt and answer together; at most, and by default, what the model was trained for. On the NPU by default 1024, OpenVINO's own
-    choice, for which the model is then compiled."""
-    kv_tokens: int = 0
-    """What the KV caches of all requests hold together; by default a share of the machine's memory."""
-    kv_cache_precision: Literal["", "u8", "bf16", "f16", "f32"] = ""
-    """OpenVINO's own choice is u8 on the CPU."""
-    inference_precision: Literal["", "bf16", "f32"] = ""
-    """f16 is not offered: with it, the paged attention of 2026.4.1 gives wrong logits on the CPU (off by 4 where they spread by 0.9)."""
-    cache_dir: str = ""
-    """The folder for compiled models, or `off`; by default the user's cache folder, and off on the CPU."""
 
 
 NPU_CONTEXT_TOKENS = 1024
@@ -63,13 +44,6 @@ def load(model: str, device: str, options: Options, progress: Progress) -> Engin
         return _load_on(core, folder, Device("CPU", f"{best.name} failed ({error}), so the CPU is used"), chosen, progress)
 
 
-@dataclass(frozen=True)
-class Device:
-    name: str
-    reason: str
-    """A clause that says why it was chosen."""
-
-
 def choose_device(core: Any, asked: str, weights_bytes: int) -> Device:
     """The device to use, of those there are. Raises BadInput, with a list of them, when the one asked for is not among them."""
     found = list(core.available_devices)
@@ -91,13 +65,6 @@ def choose_device(core: Any, asked: str, weights_bytes: int) -> Device:
     discrete = [other for other in gpus if "DISCRETE" in str(core.get_property(other, "DEVICE_TYPE"))]
     best = (discrete or gpus)[0]
     return Device(best, f"the fastest device that OpenVINO finds ({_full_name(core, best)})")
-
-
-def what_it_says(error: Exception) -> str:
-    """The first line in which OpenVINO says what is wrong: before it come the places in its source where it noticed."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    said = [line for line in lines if not line.startswith(("Exception from", "Check '")) and not line.endswith(":")]
-    return (said or lines or [type(error).__name__])[0].rstrip(".!")
 
 
 def _load_on(core: Any, folder: ModelFolder, device: Device, options: OpenVinoOptions, progress: Progress) -> Engine:

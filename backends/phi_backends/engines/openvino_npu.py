@@ -17,7 +17,7 @@ import openvino as ov
 
 from phi_backends.cache_folder import cache_folder
 from phi_backends.engine import EngineInfo, Progress, Token, Tokenizer
-from phi_backends.engines.openvino import Device, OpenVinoOptions, what_it_says
+from phi_backends.engines.openvino_device import Device, OpenVinoOptions, what_it_says
 from phi_backends.errors import EngineError, EngineMissing
 from phi_backends.model_folder import ModelFolder
 from phi_backends.tokenizer import FolderTokenizer

@@ -21,7 +21,7 @@ from openvino._offline_transformations import paged_attention_transformation
 
 from phi_backends.cache_folder import cache_folder
 from phi_backends.engine import EngineInfo, Progress, Token, Tokenizer
-from phi_backends.engines.openvino import Device, OpenVinoOptions, what_it_says
+from phi_backends.engines.openvino_device import Device, OpenVinoOptions, what_it_says
 from phi_backends.errors import EngineError, EngineFull, ModelError
 from phi_backends.model_folder import ModelFolder
 from phi_backends.sampling import choose
