@@ -3,7 +3,7 @@
 
     python3 dev.py demo          see it work: completions and an explanation by a local model
     python3 dev.py test          ruff, mypy --strict, import-linter and all tests (--fast leaves the slow ones out)
-    python3 dev.py editors       drive VS Code, Neovim, Emacs and Vim; fetches them into `.editors` (Debian and npm packages, 1.5 GB)
+    python3 dev.py editors       drive five real editors; fetches them into `.editors` (Debian and npm packages, 1.7 GB)
 
 Each makes `.venv` if needed and installs the pinned dependencies into it. Further arguments go to `phi-ls demo` or to pytest.
 """
