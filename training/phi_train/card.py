@@ -26,8 +26,8 @@ It completes Python lines inside phi-ls where no Phi model has been installed. I
 ## How good it is
 
 Measured on the folder as it ships, through OpenVINO on a CPU, on packages kept out of training: {held_packages};
-of the standard library {held_stdlib}. Training files of which more than half repeats held-out files were dropped too; packages that resemble a held-out one
-(quart and flask, textual and rich) stayed.
+of the standard library {held_stdlib}. Training files of which more than half repeats held-out files
+were dropped too; packages that resemble a held-out one (quart and flask, textual and rich) stayed.
 
 **Next line.** The cursor stands in a line of code; right means that the rest of the line is the same to the character, white space at
 the right aside. The heuristic copies what followed the longest earlier match (at least 10 characters) in the same file.
@@ -81,8 +81,9 @@ The texts are windows of files with the lines below the cursor, and functions wi
 
 `python -m phi_train all --work FOLDER` with the folder `training` on `PYTHONPATH` and the extra `train` installed: it installs the pinned
 packages (as text, never imported) and runs every stage. `--toy` shows all stages in two minutes; `--preset small` is meant for one GPU.
-The {tokens:.1f} million tokens took {hours:.1f} hours on two CPU cores that were busy with other work, {speed:,.0f} tokens a second; the learning
-rate fell from {decay:.1f} million tokens on, towards an end that was moved while it trained. `--tokens` sets the total.
+The {tokens:.1f} million tokens took {hours:.1f} hours on two CPU cores that were busy with other work, {speed:,.0f} tokens
+a second; the learning rate fell from {decay:.1f} million tokens on, towards an end that was moved while it trained. `--tokens` sets
+the total.
 """
 
 
