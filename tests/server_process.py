@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from lsp_client import LspClient
+from phi_server.lsp_client import LspClient
 
 URI = "file:///work/shop/shop.py"
 INLINE: dict[str, Any] = {"textDocument": {"inlineCompletion": {}}}

@@ -12,10 +12,10 @@ from typing import Any, Literal
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from lsp_client import LspClient
 from lsprotocol import types
 
 from phi_server.documents import split_lines
+from phi_server.lsp_client import LspClient
 from phi_server.text_sync import Documents
 
 SERVER = [sys.executable, "-P", str(Path(__file__).parent / "fixture_server.py")]

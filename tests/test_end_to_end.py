@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lsp_client import LspClient, LspError
+
+from phi_server.lsp_client import LspClient, LspError
 
 pytestmark = pytest.mark.anyio
 SERVER = [sys.executable, "-P", "-m", "phi_server", "serve", "--engine", "echo"]

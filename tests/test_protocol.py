@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lsp_client import LspClient, LspError
 
+from phi_server.lsp_client import LspClient, LspError
 from phi_server.protocol import PhiLanguageServer, serve_tcp
 from phi_server.stdio import MAX_MESSAGE_BYTES, Framing, Unreadable
 

@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lsp_client import LspClient, LspError
 from server_process import EVERYTHING, URI, applied, between, server, state
+
+from phi_server.lsp_client import LspClient, LspError
 
 pytestmark = pytest.mark.anyio
 CODE = "def add(a, b):\n    c = a + b\n    return c\n\n\ndef sub(a, b):\n    return a - b\n"

@@ -3,11 +3,11 @@
 from typing import Any
 
 import pytest
-from lsp_client import LspClient, LspError
 from server_process import EVERYTHING, INLINE, URI, at, server, state
 
 from phi_backends.client import EngineStatus
 from phi_backends.messages import Loaded
+from phi_server.lsp_client import LspClient, LspError
 from phi_server.settings import Settings
 from phi_server.status import is_fallback, status_of
 

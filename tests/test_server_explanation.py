@@ -6,13 +6,13 @@ from typing import Any
 
 import anyio
 import pytest
-from lsp_client import LspClient, LspError
 from server_process import EVERYTHING, URI, between, server
 
 from phi_backends.client import Client
 from phi_backends.messages import Load
 from phi_server.documents import Position, Range, Snapshot
 from phi_server.explanation import explain
+from phi_server.lsp_client import LspClient, LspError
 from phi_server.settings import Settings
 
 pytestmark = pytest.mark.anyio

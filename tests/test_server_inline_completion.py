@@ -5,7 +5,6 @@ from typing import Any, cast
 
 import anyio
 import pytest
-from lsp_client import LspClient, LspError
 from server_process import EVERYTHING, INLINE, URI, at, server, state
 
 from phi_backends.client import Client, Generation
@@ -14,6 +13,7 @@ from phi_prompts.prompt import Prompt, Window
 from phi_server.ahead import PAUSE_S
 from phi_server.documents import Position, Range, Snapshot
 from phi_server.inline_completion import ask, complete, is_complete, site_at, so_far
+from phi_server.lsp_client import LspClient, LspError
 from phi_server.settings import Settings
 
 pytestmark = pytest.mark.anyio

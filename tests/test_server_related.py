@@ -5,11 +5,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from lsp_client import LspClient
 from server_process import INLINE, at, state
 
 from phi_prompts.tasks import Diagnostic
 from phi_server.documents import Position, Snapshot
+from phi_server.lsp_client import LspClient
 from phi_server.related import Related
 from phi_server.workspace_files import WorkspaceFiles
 

@@ -8,10 +8,10 @@ from subprocess import run
 from typing import Any
 
 import pytest
-from lsp_client import LspClient
 from server_process import INLINE, at, server
 
 from phi_server import stats
+from phi_server.lsp_client import LspClient
 from phi_server.statistics import Counts, Shown, Statistics, read
 
 KEY = ("phi", "python")
