@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from enum import IntEnum
 from typing import Any, Literal
 
+from phi_backends.engine import EngineInfo
 from phi_prompts.prompt import Prompt, from_json, to_json
 
 
@@ -62,16 +63,9 @@ class Loading:
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """The fields of engine.EngineInfo, and the time it took."""
+class Loaded(EngineInfo):
+    """What is in use, how long that took, and how fast it is."""
 
-    engine: str
-    model: str
-    device: str
-    reason: str
-    context_tokens: int
-    chat_format: str
-    templates: str
     load_ms: float
     prefill_token_ms: float = 0.0
     """Measured after loading: for each token of a prompt, and for each of an answer. 0: not known."""
