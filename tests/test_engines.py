@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from engine_steps import go_on
 
-from phi_backends.engine import CheckingSequence, Engine, ForkingSequence, TokenSequence
+from phi_backends.engine import CheckingSequence, Engine, ForkingSequence
 from phi_backends.errors import EngineError, ModelError
 from phi_backends.model_folder import EMBEDDED, find
 
@@ -124,16 +125,6 @@ def prompt(engine: Engine) -> list[int]:
     user, end, assistant = controls
     encode = engine.tokenizer.encode
     return [user, *encode("\nComplete data/reader.py\n"), end, *encode("\n"), assistant, *encode("\n" + CODE)]
-
-
-def go_on(sequence: TokenSequence, tokens: int = 12) -> list[int]:
-    """The next greedy tokens, all but the last of them appended."""
-    ids: list[int] = []
-    for _ in range(tokens):
-        if ids:
-            sequence.append(ids[-1:])
-        ids.append(sequence.next().id)
-    return ids
 
 
 def answer(engine: Engine, prompt: list[int], tokens: int = 12) -> list[int]:

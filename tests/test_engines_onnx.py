@@ -13,6 +13,7 @@ from typing import Any
 import anyio
 import numpy as np
 import pytest
+from engine_steps import go_on
 
 from phi_backends.auto import choose_engine
 from phi_backends.client import Client
@@ -51,15 +52,6 @@ def copy(folders: dict[str, Path], tmp_path: Path) -> Path:
 
 def load(folder: Path, device: str = "CPU", **options: Any) -> Any:
     return engine_module.load(str(folder), device, options, lambda stage: None)
-
-
-def go_on(sequence: Any, tokens: int) -> list[int]:
-    ids: list[int] = []
-    for _ in range(tokens):
-        if ids:
-            sequence.append(ids[-1:])
-        ids.append(sequence.next().id)
-    return ids
 
 
 def test_it_says_what_openvino_says(folders: dict[str, Path]) -> None:

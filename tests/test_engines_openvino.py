@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from engine_steps import go_on
 
-from phi_backends.engine import Options, TokenSequence
+from phi_backends.engine import Options
 from phi_backends.errors import BadInput, EngineError, EngineFull, ModelError, PhiError
 from phi_backends.model_folder import EMBEDDED, find
 
@@ -37,15 +38,6 @@ def copy(folder: Path, tmp_path: Path) -> Path:
 
 def load(folder: Path, device: str = "CPU", **options: Any) -> Any:
     return openvino.load(str(folder), device, options, lambda stage: None)
-
-
-def go_on(sequence: TokenSequence, tokens: int) -> list[int]:
-    ids: list[int] = []
-    for _ in range(tokens):
-        if ids:
-            sequence.append(ids[-1:])
-        ids.append(sequence.next().id)
-    return ids
 
 
 def test_the_paged_model_says_what_the_plain_one_says(folder: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from phi_backends.cache_folder import cache_folder
+from phi_backends.engine import EngineInfo
 from phi_backends.errors import ModelError
 from phi_prompts.chat import UnknownChatFormat, detect
 
@@ -33,6 +34,10 @@ class ModelFolder:
     """A folder of phi_prompts/templates."""
     engines: tuple[str, ...]
     """Those that it was made for, most often one."""
+
+    def in_use(self, engine: str, device: str, reason: str, context_tokens: int) -> EngineInfo:
+        """What an engine says of itself that runs this model on that device."""
+        return EngineInfo(engine, self.name, device, reason, context_tokens, self.chat_format, self.templates)
 
 
 def find(model: str) -> ModelFolder:

@@ -15,7 +15,7 @@ from typing import Any
 import anyio
 
 from phi_backends.client import Client, Generation
-from phi_backends.messages import Done, Load, Loaded, Priority
+from phi_backends.messages import Done, Loaded, Priority
 from phi_server.documents import Position, Snapshot
 from phi_server.inline_completion import ask
 from phi_server.lsp_client import LspClient, LspError
@@ -32,7 +32,7 @@ async def measure(settings: Settings, engine_arguments: list[str]) -> dict[str, 
     """All figures: milliseconds, and the ratios made of them. Raises PhiError when the engine does not load."""
     server = [sys.executable, "-P", "-m", "phi_server", "serve", *engine_arguments]
     report: dict[str, Any] = {"start": await _start(server)}
-    client = Client(Load(settings.engine, settings.model, settings.device, dict(settings.engine_options)))
+    client = Client(settings.load())
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(client.run)
         loaded = await client.loaded()

@@ -22,7 +22,7 @@ import anyio
 
 from phi_backends.client import Client, EngineStatus
 from phi_backends.errors import BadInput, PhiError
-from phi_backends.messages import Load, Loaded
+from phi_backends.messages import Loaded
 from phi_server import models
 from phi_server.documents import Position, Range, Snapshot, language_of
 from phi_server.explanation import explain
@@ -218,8 +218,7 @@ def _eval(options: argparse.Namespace) -> int:
 
 def _with_engine(options: argparse.Namespace, run: Callable[[Client, Loaded], Awaitable[int]]) -> int:
     """Runs `run` with an engine that is ready, and ends the engine."""
-    settings = settings_of(options)
-    load = Load(settings.engine, settings.model, settings.device, dict(settings.engine_options))
+    load = settings_of(options).load()
 
     async def with_client() -> int:
         with _progress() as show:

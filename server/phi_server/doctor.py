@@ -12,7 +12,6 @@ import anyio
 
 from phi_backends.client import Client
 from phi_backends.errors import EngineError
-from phi_backends.messages import Load
 from phi_server.settings import Settings
 
 
@@ -24,7 +23,7 @@ async def examine(settings: Settings) -> dict[str, Any]:
     if probed.returncode:
         problems.append(f"Looking for devices crashed (exit code {probed.returncode}): update the drivers of GPU and NPU.")
     engine: dict[str, Any] = {}
-    client = Client(Load(settings.engine, settings.model, settings.device, dict(settings.engine_options)))
+    client = Client(settings.load())
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(client.run)
         try:

@@ -17,7 +17,7 @@ from pygls.uris import to_fs_path
 
 from phi_backends.client import Client, EngineStatus
 from phi_backends.errors import BadInput, EngineError
-from phi_backends.messages import Load, Loaded
+from phi_backends.messages import Loaded
 from phi_prompts.tasks import Diagnostic
 from phi_server import stats
 from phi_server.ahead import Ahead
@@ -87,7 +87,7 @@ class Session:
         before, self.settings = self.settings, replace(settings, **self._command_line)
         if before != self.settings:
             self.ladder.forget()
-        if self._client is not None and _load(before) != _load(self.settings):
+        if self._client is not None and before.load() != self.settings.load():
             self.start_engine()
         elif self._client is not None:
             self._client.unload_after_s = self.settings.unload_after_s
@@ -103,7 +103,7 @@ class Session:
                 if status.state == "ready":
                     self.ahead.engine_ready()
 
-        client = self._client = Client(_load(self.settings), on_status, unload_after_s=self.settings.unload_after_s)
+        client = self._client = Client(self.settings.load(), on_status, unload_after_s=self.settings.unload_after_s)
         tell(client.status)
         self._running = asyncio.create_task(self._run(client, before))
 
@@ -298,7 +298,3 @@ class Session:
 
     def show(self, message: str, kind: types.MessageType = types.MessageType.Info) -> None:
         self.server.window_show_message(types.ShowMessageParams(kind, f"phi-ls: {message}"))
-
-
-def _load(settings: Settings) -> Load:
-    return Load(settings.engine, settings.model, settings.device, dict(settings.engine_options))

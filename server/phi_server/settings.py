@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from phi_backends.messages import Load
+
 SECTION = "phi-ls"
 
 
@@ -55,6 +57,10 @@ class Settings:
     def describe(cls, key: str) -> str:
         """What the setting is for."""
         return next(str(known.metadata["help"]) for known in fields(cls) if known.name == key)
+
+    def load(self) -> Load:
+        """What the engine process is asked for."""
+        return Load(self.engine, self.model, self.device, dict(self.engine_options))
 
 
 def parse(values: object, base: Settings | None = None) -> tuple[Settings, list[str]]:

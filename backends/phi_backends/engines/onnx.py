@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from phi_backends.engine import Engine, EngineInfo, Options, Progress
+from phi_backends.engine import Engine, Options, Progress
 from phi_backends.errors import BadInput, EngineError, EngineMissing, ModelError
 from phi_backends.model_folder import ModelFolder, find, read_json
 from phi_backends.options import read_options
@@ -152,15 +152,7 @@ def load_on(folder: ModelFolder, config: OnnxConfig, device: Device, options: On
             "the file .onnx.data belongs to it."
         ) from error
     context_tokens = min(config.context_tokens, options.context_tokens or config.context_tokens)
-    info = EngineInfo(
-        engine="onnx",
-        model=folder.name,
-        device=device.name,
-        reason=device.reason,
-        context_tokens=context_tokens,
-        chat_format=folder.chat_format,
-        templates=folder.templates,
-    )
+    info = folder.in_use("onnx", device.name, device.reason, context_tokens)
     fitting = KV_BYTES // max(1, context_tokens * config.token_bytes // (2 if device.name == "DML" else 1))
     sequences = options.sequences or max(SEQUENCES[0], min(SEQUENCES[1], fitting))
     engine = OnnxEngine(model, tokenizer, info, sequences, config.end_ids, grows_only=device.name == "DML")

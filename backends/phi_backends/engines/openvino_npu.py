@@ -67,15 +67,7 @@ def load(
     engine = NpuEngine(
         pipeline,
         tokenizer,
-        EngineInfo(
-            engine="openvino",
-            model=folder.name,
-            device=device.name,
-            reason=device.reason,
-            context_tokens=context_tokens,
-            chat_format=folder.chat_format,
-            templates=folder.templates,
-        ),
+        folder.in_use("openvino", device.name, device.reason, context_tokens),
     )
     progress("warming up")
     sequence = engine.open()

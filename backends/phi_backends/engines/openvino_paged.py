@@ -63,15 +63,7 @@ def load(
         compiled = core.compile_model(model, device.name, _properties(device.name, options))
     except RuntimeError as error:
         raise EngineError(f"OpenVINO cannot compile the model for {device.name} ({what_it_says(error)}). Try another device.") from error
-    info = EngineInfo(
-        engine="openvino",
-        model=folder.name,
-        device=device.name,
-        reason=device.reason,
-        context_tokens=context_tokens,
-        chat_format=folder.chat_format,
-        templates=folder.templates,
-    )
+    info = folder.in_use("openvino", device.name, device.reason, context_tokens)
     engine = PagedEngine(core, compiled, tokenizer, info, options)
     progress("warming up")
     engine.warm_up()
