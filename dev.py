@@ -4,6 +4,7 @@
     python3 dev.py demo          see it work: completions and an explanation by a local model
     python3 dev.py test          ruff, mypy --strict, import-linter and all tests (--fast leaves the slow ones out)
     python3 dev.py editors       drive five real editors; fetches them into `.editors` (Debian and npm packages, 1.7 GB)
+    python3 dev.py runtimes      what needs PyTorch: engines side by side, conversions, a toy model trained (in `.venv-runtimes`, 2 GB)
 
 Each makes `.venv` if needed and installs the pinned dependencies into it. Further arguments go to `phi-ls demo` or to pytest.
 """
@@ -16,10 +17,13 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
-VENV = ROOT / ".venv"
+EXTRAS = {"demo": "openvino", "test": "openvino,onnx,dev", "editors": "openvino,dev", "runtimes": "train,openvino,onnx,dev"}
+APART = sys.argv[1:2] == ["runtimes"]
+"""What needs PyTorch needs older packages than the rest, so it has an environment of its own."""
+VENV = ROOT / (".venv-runtimes" if APART else ".venv")
+CONSTRAINTS = ROOT / ("tests/runtimes/constraints.txt" if APART else "constraints.txt")
 BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
-EXTRAS = {"demo": "openvino", "test": "openvino,onnx,dev", "editors": "openvino,dev"}
 
 
 def main() -> int:
@@ -32,14 +36,14 @@ def main() -> int:
         return 2
     if not install(EXTRAS[command]):
         return 2
-    if command == "editors":
-        return run(PYTHON, "-m", "pytest", "-m", "editors", "tests/editors", *arguments)
+    if command in ("editors", "runtimes"):
+        return run(PYTHON, "-m", "pytest", "-m", command, f"tests/{command}", *arguments)
     return run(PYTHON, "-P", "-m", "phi_server", "demo", *arguments) if command == "demo" else test(arguments)
 
 
 def install(extras: str) -> bool:
     """Makes the environment and installs into it, unless that was done before with the same files. Says what it does."""
-    wanted = extras + hashlib.sha256((ROOT / "pyproject.toml").read_bytes() + (ROOT / "constraints.txt").read_bytes()).hexdigest()
+    wanted = extras + hashlib.sha256((ROOT / "pyproject.toml").read_bytes() + CONSTRAINTS.read_bytes()).hexdigest()
     stamp = VENV / "installed"
     if stamp.is_file() and stamp.read_text(encoding="utf-8") in (wanted, wanted.replace(extras, EXTRAS["test"], 1)):
         return True
@@ -50,8 +54,9 @@ def install(extras: str) -> bool:
         except (OSError, subprocess.CalledProcessError) as error:
             print(f"That failed ({error}). On Debian: apt install python3-venv; then delete .venv and try again.", file=sys.stderr)
             return False
-    say(f"Installing phi-ls with [{extras}] into it (about 300 MB, most of it OpenVINO; once)")
-    pip = (PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", ROOT / "constraints.txt")
+    size = "2 GB, most of it PyTorch" if APART else "about 300 MB, most of it OpenVINO"
+    say(f"Installing phi-ls with [{extras}] into it ({size}; once)")
+    pip = (PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", CONSTRAINTS)
     if run(*pip, "-e", f"{ROOT}[{extras}]"):
         print("Installing failed; pip says why above. Without a network, give pip a local index and try again.", file=sys.stderr)
         return False

@@ -26,15 +26,6 @@ _driven: dict[str, int] = {}
 _skipped: dict[str, str] = {}
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    ours = [item for item in items if item.path.is_relative_to(Path(__file__).parent)]
-    for item in ours:
-        item.add_marker(pytest.mark.editors)
-    if "editors" not in config.option.markexpr and not any("editors" in argument for argument in config.args):
-        items[:] = [item for item in items if item not in ours]
-        config.hook.pytest_deselected(items=ours)
-
-
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
     outcome = yield
