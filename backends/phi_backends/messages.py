@@ -96,6 +96,8 @@ class Timings:
     prefill_token_ms: float = 0.0
     """As in Loaded, with all that was measured since."""
     decode_token_ms: float = 0.0
+    peak_memory_bytes: int = 0
+    """Of the engine process, since its start; 0: not known."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from typing import Literal
 from phi_backends.drafts import Drafts
 from phi_backends.engine import CheckingSequence, Engine, ForkingSequence, Token, TokenSequence
 from phi_backends.errors import EngineFull, PhiError
+from phi_backends.memory import peak_bytes
 from phi_backends.messages import Cancel, Done, Failed, FromWorker, Generate, Priority, Text, Timings
 from phi_backends.stream import AnswerStream
 from phi_prompts.prompt import Prompt, PromptTooLong, fit
@@ -277,6 +278,7 @@ class Scheduler:
             answer_tokens=len(job.ids) - job.prompt_tokens,
             prefill_token_ms=self.speed.prefill_token_ms,
             decode_token_ms=self.speed.decode_token_ms,
+            peak_memory_bytes=peak_bytes(),
         )
         self._emit(Done(job.message.request, reason, timings))
 

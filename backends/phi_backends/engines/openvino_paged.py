@@ -8,8 +8,6 @@ openvino_genai, which works in whole blocks, takes two to four.
 Not here: which sequence gives way when the pool is full (scheduler.py).
 """
 
-import os
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,6 +21,7 @@ from phi_backends.cache_folder import cache_folder
 from phi_backends.engine import EngineInfo, Progress, Token, Tokenizer
 from phi_backends.engines.openvino_device import Device, OpenVinoOptions, what_it_says
 from phi_backends.errors import EngineError, EngineFull, ModelError
+from phi_backends.memory import machine_bytes
 from phi_backends.model_folder import ModelFolder
 from phi_backends.sampling import choose
 from phi_backends.tokenizer import FolderTokenizer
@@ -279,18 +278,7 @@ def _pool_blocks(core: Any, info: EngineInfo, caches: Sequence[Any], block_token
     )
     if options.kv_tokens:
         return max(1, options.kv_tokens // block_tokens)
-    memory = _memory_bytes() if info.device == "CPU" else int(core.get_property(info.device, "GPU_DEVICE_TOTAL_MEM_SIZE"))
+    memory = machine_bytes() if info.device == "CPU" else int(core.get_property(info.device, "GPU_DEVICE_TOTAL_MEM_SIZE"))
     affordable = memory // KV_SHARE // block_bytes
     a_context = -(-info.context_tokens // block_tokens)
     return max(a_context, min(KV_CONTEXTS * a_context, affordable))
-
-
-def _memory_bytes() -> int:
-    """The machine's memory."""
-    if sys.platform != "win32":
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    import ctypes
-
-    kilobytes = ctypes.c_ulonglong()
-    ctypes.windll.kernel32.GetPhysicallyInstalledSystemMemory(ctypes.byref(kilobytes))
-    return kilobytes.value * 1024
