@@ -3,7 +3,7 @@
 It drives the worker as the server does, with documents of random words: what they say does not matter for speed. Answers are drawn by
 chance, so that no draft tokens help. Each ratio is a median over pairs measured in turn, and so holds on a busy machine.
 
-Not here: the engine without its process (engine_bench.py), the server and the editor (`phi-ls bench`, `phi-ls bench typing`).
+Not here: engines side by side (`phi-ls bench`), the server and the editor (`phi-ls bench server`, `phi-ls bench typing`).
 """
 
 import argparse

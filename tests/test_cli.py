@@ -141,7 +141,7 @@ def test_the_demo_shows_completions_of_the_model_and_an_explanation() -> None:
 @embedded
 @pytest.mark.slow
 def test_the_benchmark_measures_every_ratio() -> None:
-    report = json.loads(phi_ls("bench", "--json").stdout)
+    report = json.loads(phi_ls("bench", "server", "--json").stdout)
     ratios = {name: report[name]["ratio"] for name in ("server", "kv_reuse", "cancel", "start")}
     assert all(ratio > 0 for ratio in ratios.values())
     assert ratios["kv_reuse"] > 1.2, "reuse of the KV cache must be faster than none, on any machine"

@@ -20,7 +20,7 @@ from typing import Any
 
 import anyio
 
-from phi_backends.client import Client, EngineStatus
+from phi_backends.client import Client
 from phi_backends.errors import BadInput, PhiError
 from phi_backends.messages import Loaded
 from phi_server import models
@@ -88,8 +88,13 @@ def _parser() -> argparse.ArgumentParser:
     evaluating.add_argument("--copy", action="store_true", help="no model: the baseline that copies from the same file")
     stats = command("stats", _stats, "show what became of suggestions on this machine")
     stats.add_argument("--json", action="store_true", help="print one JSON list")
-    bench = command("bench", _bench, "measure what the server costs and what the KV cache saves, or what somebody who types gets")
-    bench.add_argument("what", nargs="?", choices=("server", "typing"), default="server", help="default: server")
+    bench = command("bench", _bench, "measure how fast engines are, what the server adds to that, or what somebody who types gets")
+    bench.add_argument("what", nargs="?", choices=("engine", "server", "typing"), default="engine", help="default: engine")
+    bench.add_argument(
+        "--against", action="append", default=[], metavar="KEY=VALUE,…", help="engine: compare with this engine, model, device"
+    )
+    bench.add_argument("--lengths", type=_lengths, metavar="N,…", help="engine: of prompts, in tokens (default: 32 to 2048)")
+    bench.add_argument("--picture", type=Path, metavar="FILE", help="engine: draw the latency curves into this PNG")
     bench.add_argument("--file", type=Path, help="typing: the file whose text is typed, from a third of it on")
     bench.add_argument("--recording", type=Path, help='typing: recorded keys, a line {"after_ms": 130, "text": "x"} for each')
     bench.add_argument("--keys", type=int, default=250, help="typing: how many at most")
@@ -191,16 +196,34 @@ def _demo(options: argparse.Namespace) -> int:
 
 
 def _bench(options: argparse.Namespace) -> int:
-    from phi_server import bench, bench_typing
+    from phi_server import bench_engine, bench_picture, bench_server, bench_typing
 
     if options.what == "typing":
         name, text, keys = bench_typing.session(options.file, options.recording)
         figures = asyncio.run(bench_typing.measure(_engine_arguments(options), name, text, keys[: options.keys], options.cancels))
         print(json.dumps(figures) if options.json else bench_typing.to_text(figures))
         return 0
-    report = asyncio.run(bench.measure(settings_of(options), _engine_arguments(options)))
-    print(json.dumps(report) if options.json else bench.to_text(report))
+    if options.what == "server":
+        report = asyncio.run(bench_server.measure(settings_of(options), _engine_arguments(options)))
+        print(json.dumps(report) if options.json else bench_server.to_text(report))
+        return 0
+    loads = bench_engine.candidates(settings_of(options), options.against)
+    if options.picture:
+        bench_picture.check(options.picture)
+    with _progress() as show:
+        measured = asyncio.run(bench_engine.compare(loads, options.lengths or bench_engine.LENGTHS, show))
+    print(json.dumps(bench_engine.to_json(measured)) if options.json else bench_engine.to_text(measured))
+    if options.picture:
+        bench_engine.picture(options.picture, measured)
     return 0
+
+
+def _lengths(text: str) -> tuple[int, ...]:
+    """Raises ValueError."""
+    lengths = tuple(int(part) for part in text.split(","))
+    if min(lengths) < 1:
+        raise ValueError
+    return lengths
 
 
 def _stats(options: argparse.Namespace) -> int:
@@ -222,11 +245,11 @@ def _with_engine(options: argparse.Namespace, run: Callable[[Client, Loaded], Aw
 
     async def with_client() -> int:
         with _progress() as show:
-            client = Client(load, show)
+            client = Client(load, lambda status: show(status.detail))
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(client.run)
                 loaded = await client.loaded()
-                show(None)
+                show("")
                 code = await run(client, loaded)
                 tasks.cancel_scope.cancel()
         return code
@@ -238,19 +261,19 @@ def _with_engine(options: argparse.Namespace, run: Callable[[Client, Loaded], Aw
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[EngineStatus | None], None]]:
-    """A line on stderr that tells the engine's status and goes away; nothing where stderr is no terminal."""
+def _progress() -> Iterator[Callable[[str], None]]:
+    """A line on stderr that tells what is being done and goes away; nothing where stderr is no terminal."""
     if not sys.stderr.isatty():
-        yield lambda status: None
+        yield lambda doing: None
         return
 
-    def show(status: EngineStatus | None) -> None:
-        print(f"\r\x1b[K{'' if status is None else status.detail}", end="", file=sys.stderr, flush=True)
+    def show(doing: str) -> None:
+        print(f"\r\x1b[K{doing}", end="", file=sys.stderr, flush=True)
 
     try:
         yield show
     finally:
-        show(None)
+        show("")
 
 
 def _print_json(loaded: Loaded, items: Sequence[tuple[str, Range]], timings_ms: dict[str, float]) -> None:

@@ -1,4 +1,4 @@
-"""`phi-ls bench`: what the server costs and what the KV cache saves, as ratios within one run, since machines are noisy.
+"""`phi-ls bench server`: what the server costs and what the KV cache saves, as ratios within one run, since machines are noisy.
 
 Every figure is the median over pairs measured in turn. Not here: how good the answers are.
 """
