@@ -209,7 +209,7 @@ def fake_core(*names: str) -> Any:
     ("found", "asked", "weights_gb", "device", "reason"),
     [
         (["CPU"], "AUTO", 2, "CPU", "no GPU was found, so the CPU is used"),
-        (["CPU", "NPU"], "auto", 2, "CPU", 'no GPU was found, so the CPU is used; the NPU is used where it is asked for (device "NPU")'),
+        (["CPU", "NPU"], "auto", 2, "CPU", "no GPU was found, so the CPU is used; the NPU takes only models that were made for it"),
         (["CPU", "GPU.0", "NPU"], "AUTO", 2, "GPU.0", "the fastest device that OpenVINO finds (Some built-in GPU)"),
         (["CPU", "GPU.0", "GPU.1"], "", 2, "GPU.1", "the fastest device that OpenVINO finds (Some card)"),
         (["CPU", "GPU.0"], "AUTO", 0.03, "CPU", "the model is so small (30 MB) that the CPU is used"),
@@ -222,3 +222,10 @@ def test_which_device_is_chosen_and_why(found: list[str], asked: str, weights_gb
     chosen = openvino.choose_device(fake_core(*found), asked, int(weights_gb * 1e9))
     assert chosen.name == device
     assert chosen.reason.startswith(reason)
+
+
+def test_a_model_that_was_made_for_the_npu_is_given_to_it() -> None:
+    core = fake_core("CPU", "GPU.0", "NPU")
+    assert openvino.choose_device(core, "AUTO", 2_000_000_000, True).name == "NPU"
+    assert openvino.choose_device(core, "AUTO", 30_000_000, True).name == "CPU"
+    assert openvino.choose_device(fake_core("CPU", "GPU.0"), "AUTO", 2_000_000_000, True).name == "GPU.0"

@@ -15,8 +15,8 @@ from fake_hub import fake_hub
 
 from phi_backends.engines import ENGINES
 from phi_backends.errors import BadInput, EngineMissing
-from phi_backends.model_folder import EMBEDDED_FOLDER, find
-from phi_server.models import PART, catalogue, examine, new_folder
+from phi_backends.model_folder import EMBEDDED_FOLDER, PART, find, here
+from phi_server.models import catalogue, examine, new_folder
 from phi_server.models_convert import command_line, convert
 
 pytestmark = pytest.mark.skipif(not EMBEDDED_FOLDER.is_dir(), reason="the embedded model is not in this checkout")
@@ -299,7 +299,6 @@ def test_a_conversion_gets_its_name_when_it_is_complete(own_cache: Path, tmp_pat
 )
 def test_a_conversion_that_fails_leaves_nothing_that_looks_finished(own_cache: Path, tmp_path: Path, script: str, complaint: str) -> None:
     from phi_backends.errors import EngineError
-    from phi_server.models import here
 
     with pytest.raises(EngineError, match=complaint):
         convert("org/phi", "int8", "cpu", None, "mine", _stand_in(tmp_path, script))

@@ -27,9 +27,11 @@ class Priority(IntEnum):
 class Load:
     engine: str
     model: str
-    """`embedded`, or the path of a model folder."""
+    """`auto`, `embedded`, a name of `phi-ls models list` or the path of a model folder."""
     device: str
     options: dict[str, str | int | float | bool] = field(default_factory=dict)
+    purpose: Literal["completions", "answers"] = "completions"
+    """What `auto` chooses for."""
 
 
 @dataclass(frozen=True)

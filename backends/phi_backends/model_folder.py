@@ -1,6 +1,7 @@
 """A model on disk: where it is, how long its context is, which chat format it speaks. Reads small JSON files; loads nothing."""
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,28 @@ EMBEDDED_FOLDER = Path(__file__).parent / "models" / "phi-ls-nano"
 """Its folder; a checkout without it still has the echo engine."""
 MADE_FOR = {"openvino_model.xml": "openvino", "genai_config.json": "onnx"}
 """A file that tells for which engine a model folder was made."""
+ORIGINAL_WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+"""Files of which a folder with a model's original weights holds one: what optimum and intel-npu load, and what is converted."""
+PART = ".part"
+"""Behind the name of a folder in `models_folder` that is not finished."""
+SMALL_MODEL_BYTES = 100_000_000
+"""A model with fewer bytes is left on the CPU, which reads them in 3 ms: a GPU has little to gain and has to be woken."""
+_NOTES_BYTES = 65_536
 
 
 def models_folder() -> Path:
     """Where `phi-ls models` keeps what it fetched and converted, each in a folder of its name."""
     return cache_folder() / "models"
+
+
+def here() -> dict[str, Path]:
+    """The finished folders, by name: the embedded model and what `phi-ls models` has made."""
+    folders = {EMBEDDED: EMBEDDED_FOLDER} if EMBEDDED_FOLDER.is_dir() else {}
+    if models_folder().is_dir():
+        folders |= {
+            path.name: path for path in sorted(models_folder().iterdir()) if path.is_dir() and path.suffix != PART and path.name[0] != "."
+        }
+    return folders
 
 
 @dataclass(frozen=True)
@@ -34,6 +52,17 @@ class ModelFolder:
     """A folder of phi_prompts/templates."""
     engines: tuple[str, ...]
     """Those that it was made for, most often one."""
+
+    @property
+    def bytes(self) -> int:
+        """All its files together, most of which are weights."""
+        return sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file())
+
+    def trained_tokens(self) -> int:
+        """How much context the model was trained for. Models with a longer, rescaled one change the scale of all positions when they pass
+        the original length, which makes a KV cache filled before that worthless: they are used up to that length."""
+        config = read_json(self.path / "config.json") or {}
+        return min(self.context_tokens, config.get("original_max_position_embeddings") or self.context_tokens)
 
     def in_use(self, engine: str, device: str, reason: str, context_tokens: int) -> EngineInfo:
         """What an engine says of itself that runs this model on that device."""
@@ -69,6 +98,27 @@ def find(model: str) -> ModelFolder:
         templates="small" if width < 1024 else "phi3",
         engines=tuple(engine for name, engine in MADE_FOR.items() if (path / name).is_file()),
     )
+
+
+def compression(path: Path) -> tuple[str, bool]:
+    """How OpenVINO's converter stored the weights, which it notes at the end of the model, and whether the NPU takes them: 4 bits
+    throughout, symmetric, by channel or in groups of 128."""
+    model = path / "openvino_model.xml"
+    if not model.is_file():
+        return "", False
+    with model.open("rb") as content:
+        content.seek(max(0, model.stat().st_size - _NOTES_BYTES))
+        notes = content.read().decode(errors="replace").rpartition("<weight_compression>")[2]
+    noted = dict(re.findall(r'<(mode|group_size|ratio) value="([^"]*)"', notes))
+    mode, group, ratio = noted.get("mode", ""), noted.get("group_size", ""), noted.get("ratio", "")
+    if not mode.startswith("int4"):
+        return mode, False
+    groups = "by channel" if group == "-1" else f"groups of {group}"
+    return f"{mode}, {groups}, {float(ratio):.0%} of the weights", mode == "int4_sym" and float(ratio) == 1 and group in ("-1", "128")
+
+
+def has_original_weights(path: Path) -> bool:
+    return any((path / name).is_file() for name in ORIGINAL_WEIGHTS)
 
 
 def _sizes(path: Path) -> tuple[Any, int]:

@@ -18,8 +18,8 @@ import traceback
 from dataclasses import asdict, replace
 from typing import BinaryIO
 
-from phi_backends.auto import choose_engine
-from phi_backends.engine import Engine
+from phi_backends.auto import choices
+from phi_backends.engine import Engine, Progress
 from phi_backends.engines import ENGINES
 from phi_backends.errors import BadInput, EngineError, PhiError
 from phi_backends.messages import Cancel, Failed, FromWorker, Generate, Load, Loaded, Loading, ToWorker, decode, encode
@@ -78,18 +78,31 @@ def _load(pipe: BinaryIO, request: Load) -> Scheduler:
     def progress(stage: str) -> None:
         _emit(pipe, Loading(stage))
 
-    name, reason = request.engine, ""
-    if name == "auto":
-        name, reason = choose_engine(request.model)
-    if name not in ENGINES:
-        raise BadInput(f'There is no engine "{name}". Choose one of: auto, {", ".join(ENGINES)}.')
-    progress(f"starting {name}")
-    engine: Engine = importlib.import_module(ENGINES[name]).load(request.model, request.device, request.options, progress)
-    info = replace(engine.info, reason="; ".join(filter(None, [reason, engine.info.reason])))
+    engine, reason = _first_that_loads(request, progress)
     scheduler = Scheduler(engine, lambda message: _emit(pipe, message))
     scheduler.measure()
-    _emit(pipe, Loaded(**asdict(info), load_ms=1000 * (time.perf_counter() - started), **vars(scheduler.speed)))
+    info = asdict(replace(engine.info, reason=reason))
+    _emit(pipe, Loaded(**info, load_ms=1000 * (time.perf_counter() - started), **vars(scheduler.speed)))
     return scheduler
+
+
+def _first_that_loads(request: Load, progress: Progress) -> tuple[Engine, str]:
+    """The engine, and why it: a fallback is never silent."""
+    reasons = []
+    for choice in (ways := choices(request)):
+        if choice.engine not in ENGINES:
+            raise BadInput(f'There is no engine "{choice.engine}". Choose one of: auto, {", ".join(ENGINES)}.')
+        progress(f"starting {choice.engine}")
+        try:
+            engine: Engine = importlib.import_module(ENGINES[choice.engine]).load(choice.model, choice.device, request.options, progress)
+        except PhiError as error:
+            if choice is ways[-1]:
+                raise
+            reasons.append(f"{choice.model} with {choice.engine} on {choice.device} failed ({error})")
+        else:
+            reasons += [choice.reason, "" if choice.measured else engine.info.reason]  # by name is how what was measured is asked for
+            return engine, "; ".join(filter(None, reasons))
+    raise AssertionError  # there is always a choice
 
 
 def _emit(pipe: BinaryIO, message: FromWorker) -> None:

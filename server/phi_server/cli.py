@@ -14,9 +14,9 @@ import logging
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import anyio
 
@@ -74,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     explaining.add_argument("--lines", required=True, metavar="A-B", help="from 1; B included")
 
     doctor = command("doctor", _doctor, "say what is installed, what it can run on, what is missing and how to mend it")
+    doctor.add_argument("--measure", action="store_true", help="measure what was not measured yet, some seconds each; `auto` chooses by it")
     models.add_commands(command("models", lambda options: int(options.run_models(options)), "list, fetch, convert, check, remove models"))
     demo = command("demo", _demo, "show it at work: completions and an explanation, typed into a sample project")
     demo.add_argument("--quick", action="store_true", help="type without pauses")
@@ -178,13 +179,14 @@ def _explain(options: argparse.Namespace) -> int:
             print()
         return 0
 
-    return _with_engine(options, run)
+    return _with_engine(options, run, "answers")
 
 
 def _doctor(options: argparse.Namespace) -> int:
     from phi_server import doctor
 
-    report = asyncio.run(doctor.examine(settings_of(options)))
+    with _progress() as show:
+        report = asyncio.run(doctor.examine(settings_of(options), show, measures=options.measure))
     print(json.dumps(report) if options.json else doctor.to_text(report))
     return 0 if report["ready"] else 1
 
@@ -239,9 +241,11 @@ def _eval(options: argparse.Namespace) -> int:
     return eval.command(options, settings_of(options), _with_engine)
 
 
-def _with_engine(options: argparse.Namespace, run: Callable[[Client, Loaded], Awaitable[int]]) -> int:
+def _with_engine(
+    options: argparse.Namespace, run: Callable[[Client, Loaded], Awaitable[int]], purpose: Literal["completions", "answers"] = "completions"
+) -> int:
     """Runs `run` with an engine that is ready, and ends the engine."""
-    load = settings_of(options).load()
+    load = replace(settings_of(options).load(), purpose=purpose)
 
     async def with_client() -> int:
         with _progress() as show:

@@ -6,7 +6,6 @@ when all is there: so what has its name is whole.
 
 import argparse
 import json
-import re
 import shutil
 import tomllib
 from collections.abc import Sequence
@@ -15,12 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from phi_backends.errors import BadInput, ModelError
-from phi_backends.model_folder import EMBEDDED, EMBEDDED_FOLDER, MADE_FOR, find, models_folder, read_json
+from phi_backends.model_folder import EMBEDDED, MADE_FOR, PART, compression, find, here, models_folder, read_json
 
-PART = ".part"
-"""Behind the name of a folder that is not finished."""
 _WEIGHTS = {"openvino": ("openvino_model.bin",), "onnx": ()}
-_NOTES_BYTES = 65_536
 _NOT_A_FILE_YET = b"version https://git-lfs"
 """What a file holds of which git has fetched no more than the pointer."""
 
@@ -78,7 +74,7 @@ def examine(path: Path) -> Report:
         for name in needed:
             if problem := _problem(path / name):
                 problems.append(f"{problem} Fetch or convert the model again.")
-    weights, fit_for_npu = _compression(path)
+    weights, fit_for_npu = compression(path)
     return Report(
         path=str(path),
         engines=engines,
@@ -123,33 +119,6 @@ def _problem(file: Path) -> str:
     if start == _NOT_A_FILE_YET:
         return f"{file.name} is the pointer that git stores in place of a large file."
     return ""
-
-
-def _compression(path: Path) -> tuple[str, bool]:
-    """How OpenVINO's converter stored the weights, which it notes at the end of the model, and whether the NPU takes them: 4 bits
-    throughout, symmetric, by channel or in groups of 128."""
-    model = path / "openvino_model.xml"
-    if not model.is_file():
-        return "", False
-    with model.open("rb") as content:
-        content.seek(max(0, model.stat().st_size - _NOTES_BYTES))
-        notes = content.read().decode(errors="replace").rpartition("<weight_compression>")[2]
-    noted = dict(re.findall(r'<(mode|group_size|ratio) value="([^"]*)"', notes))
-    mode, group, ratio = noted.get("mode", ""), noted.get("group_size", ""), noted.get("ratio", "")
-    if not mode.startswith("int4"):
-        return mode, False
-    groups = "by channel" if group == "-1" else f"groups of {group}"
-    return f"{mode}, {groups}, {float(ratio):.0%} of the weights", mode == "int4_sym" and float(ratio) == 1 and group in ("-1", "128")
-
-
-def here() -> dict[str, Path]:
-    """The finished folders, by name."""
-    folders = {EMBEDDED: EMBEDDED_FOLDER} if EMBEDDED_FOLDER.is_dir() else {}
-    if models_folder().is_dir():
-        folders |= {
-            path.name: path for path in sorted(models_folder().iterdir()) if path.is_dir() and path.suffix != PART and path.name[0] != "."
-        }
-    return folders
 
 
 def path_of(name: str) -> Path:

@@ -13,7 +13,8 @@ import sys
 from pathlib import Path
 
 from phi_backends.errors import BadInput, EngineError, EngineMissing
-from phi_server.models import PART, examine, new_folder
+from phi_backends.model_folder import PART
+from phi_server.models import examine, new_folder
 
 FORMATS = ("int4", "int8", "fp16")
 TARGETS = ("cpu", "gpu", "npu", "directml")

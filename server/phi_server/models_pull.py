@@ -15,8 +15,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from phi_backends.errors import BadInput, EngineError, EngineMissing, ModelError
-from phi_backends.model_folder import MADE_FOR, models_folder
-from phi_server.models import PART, Known, catalogue, examine, new_folder
+from phi_backends.model_folder import MADE_FOR, PART, models_folder
+from phi_server.models import Known, catalogue, examine, new_folder
 
 NEEDED = ("*.json", "*.jinja", "*.xml", "*.bin", "*.onnx", "*.data", "LICENSE*", "NOTICE*")
 """Of a model's folder; the rest is for people."""

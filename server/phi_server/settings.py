@@ -17,7 +17,8 @@ SECTION = "phi-ls"
 class Settings:
     engine: str = field(default="auto", metadata={"help": "`auto`, or the name of an engine: `openvino`, `onnx`, `remote`, `echo`."})
     model: str = field(
-        default="embedded", metadata={"help": "`embedded`, the path of a model folder, or a name from `phi-ls models list`."}
+        default="auto",
+        metadata={"help": "`auto`, `embedded`, the path of a model folder, or a name from `phi-ls models list`."},
     )
     device: str = field(default="auto", metadata={"help": "`auto`, or a device of the engine: `CPU`, `GPU.0`, `NPU`, `DML`."})
     engine_options: Mapping[str, str | int | float | bool] = field(

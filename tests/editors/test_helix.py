@@ -32,7 +32,7 @@ def start(folder: Path, home: dict[str, str], record_property: Callable[[str, ob
         phi_ls.write_text(f'#!/bin/sh\nexec {sys.executable} -P -m phi_server "$@"\n')
         phi_ls.chmod(0o755)
         values = "\n".join(f"{key} = {_toml(value)}" for key, value in settings.items())
-        configuration = configuration.replace('command = "phi-ls"', f'command = "{phi_ls}"').replace('model = "embedded"', values)
+        configuration = configuration.replace('command = "phi-ls"', f'command = "{phi_ls}"').replace('model = "auto"', values)
         folder_of_helix = Path(home["XDG_CONFIG_HOME"]) / "helix"
         folder_of_helix.mkdir(parents=True, exist_ok=True)
         (folder_of_helix / "languages.toml").write_text(re.sub(r"language-servers = .*", 'language-servers = ["phi-ls"]', configuration))

@@ -4,14 +4,13 @@ CPU and GPU run the paged-attention form of the model in a loop of ours (openvin
 (openvino_npu.py): it takes no model whose shapes change.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 from phi_backends.engine import Engine, Options, Progress
 from phi_backends.engines.openvino_device import Device, OpenVinoOptions
 from phi_backends.errors import BadInput, EngineError, EngineMissing, ModelError
-from phi_backends.model_folder import ModelFolder, find
+from phi_backends.model_folder import SMALL_MODEL_BYTES, ModelFolder, compression, find
 from phi_backends.options import read_options
 
 try:
@@ -21,8 +20,6 @@ except ModuleNotFoundError as error:
 
 
 NPU_CONTEXT_TOKENS = 1024
-SMALL_MODEL_BYTES = 100_000_000
-"""AUTO leaves a model with fewer bytes of weights on the CPU, which reads them in 3 ms: a GPU has little to gain and has to be woken."""
 
 
 def load(model: str, device: str, options: Options, progress: Progress) -> Engine:
@@ -34,7 +31,7 @@ def load(model: str, device: str, options: Options, progress: Progress) -> Engin
     folder = find(model)
     _check_files(folder)
     core = ov.Core()
-    best = choose_device(core, device, _weights_path(folder).stat().st_size)
+    best = choose_device(core, device, _weights_path(folder).stat().st_size, compression(folder.path)[1])
     try:
         return _load_on(core, folder, best, chosen, progress)
     except EngineError as error:
@@ -44,8 +41,9 @@ def load(model: str, device: str, options: Options, progress: Progress) -> Engin
         return _load_on(core, folder, Device("CPU", f"{best.name} failed ({error}), so the CPU is used"), chosen, progress)
 
 
-def choose_device(core: Any, asked: str, weights_bytes: int) -> Device:
-    """The device to use, of those there are. Raises BadInput, with a list of them, when the one asked for is not among them."""
+def choose_device(core: Any, asked: str, weights_bytes: int, fit_for_npu: bool = False) -> Device:
+    """The device to use, of those there are, as long as nothing was measured (auto.py). Raises BadInput, with a list of them, when the one
+    asked for is not among them."""
     found = list(core.available_devices)
     name = asked.upper() or "AUTO"
     if name != "AUTO":
@@ -56,9 +54,11 @@ def choose_device(core: Any, asked: str, weights_bytes: int) -> Device:
         listed = ", ".join(f"{other} ({_full_name(core, other)})" for other in found) or "none"
         hint = " Or install its driver." if name.split(".")[0] in ("GPU", "NPU") else ""
         raise BadInput(f'OpenVINO finds no device "{asked}" here. Choose one that it finds, or AUTO: {listed}.{hint}')
+    if "NPU" in found and fit_for_npu and weights_bytes >= SMALL_MODEL_BYTES:
+        return Device("NPU", f"the model was made for the NPU ({_full_name(core, 'NPU')})")
     gpus = [other for other in found if other.startswith("GPU")]
     if not gpus:
-        npu = '; the NPU is used where it is asked for (device "NPU"), with a model made for it' if "NPU" in found else ""
+        npu = "; the NPU takes only models that were made for it" if "NPU" in found else ""
         return Device("CPU", f"no GPU was found, so the CPU is used{npu}")
     if weights_bytes < SMALL_MODEL_BYTES:
         return Device("CPU", f"the model is so small ({weights_bytes // 1_000_000} MB) that the CPU is used")
@@ -68,7 +68,7 @@ def choose_device(core: Any, asked: str, weights_bytes: int) -> Device:
 
 
 def _load_on(core: Any, folder: ModelFolder, device: Device, options: OpenVinoOptions, progress: Progress) -> Engine:
-    longest = _context_tokens(folder)
+    longest = folder.trained_tokens()
     if device.name == "NPU":
         from phi_backends.engines import openvino_npu
 
@@ -76,13 +76,6 @@ def _load_on(core: Any, folder: ModelFolder, device: Device, options: OpenVinoOp
     from phi_backends.engines import openvino_paged
 
     return openvino_paged.load(core, folder, min(longest, options.context_tokens or longest), device, options, progress)
-
-
-def _context_tokens(folder: ModelFolder) -> int:
-    """What the model was trained for. Models with a longer, rescaled context change the scale of all positions when they pass the
-    original length, which makes a KV cache filled before that worthless: they are used up to that length."""
-    config = json.loads((folder.path / "config.json").read_text(encoding="utf-8"))
-    return min(folder.context_tokens, config.get("original_max_position_embeddings") or folder.context_tokens)
 
 
 def _full_name(core: Any, device: str) -> str:
