@@ -132,10 +132,11 @@ def test_several_lines_only_in_a_fresh_block_or_when_asked_for(text: str, line: 
 
 async def test_generating_stops_when_the_block_has_ended() -> None:
     fake = FakeClient("a = 1\n", "    b = 2\n", "print(3)\n", "print(4)\n")
-    completion = await complete(document("def f():\n    "), Position(1, 4), cast(Client, fake), Settings())
+    read: list[str] = []
+    completion = await complete(document("def f():\n    "), Position(1, 4), cast(Client, fake), Settings(), on_text=read.append)
     assert completion is not None
-    assert completion.text == "a = 1\n    b = 2"
-    assert completion.probability == 0.125  # three pieces were read
+    assert (completion.text, len(read)) == ("a = 1\n    b = 2", 3)
+    assert completion.probability == 0.5  # of the first line, by which one decides
     assert fake.cancelled == 1
 
 

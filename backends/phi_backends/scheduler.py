@@ -244,12 +244,12 @@ class Scheduler:
     def _goes_on(self, job: _Job, token: Token, is_forced: bool) -> bool:
         """Takes the answer's next token. Returns whether that was not its end."""
         job.first_token = job.first_token or time.perf_counter()
+        if not is_forced:  # what was forced says nothing about how sure the model is
+            job.probability = None if job.probability is None or token.probability is None else job.probability * token.probability
         if token.id in self._engine.tokenizer.stop_ids:
             self._end(job, "stop")
             return False
         job.ids.append(token.id)
-        if not is_forced:  # what was forced says nothing about how sure the model is
-            job.probability = None if job.probability is None or token.probability is None else job.probability * token.probability
         self._send(job, job.stream.feed(token.id))
         if job.stream.stopped:
             self._end(job, "stop")
@@ -257,14 +257,14 @@ class Scheduler:
             self._end(job, "length")
         return job in self._jobs
 
-    def _send(self, job: _Job, text: str) -> None:
-        if text:
+    def _send(self, job: _Job, text: str, is_end: bool = False) -> None:
+        if text or (is_end and job.message.stop and job.probability != 1.0):  # how sure the end is counts, though it has no text
             self._emit(Text(job.message.request, text, job.probability))
             job.probability = 1.0
 
     def _end(self, job: _Job, reason: Literal["stop", "length", "cancelled"]) -> None:
         if reason != "cancelled":
-            self._send(job, job.stream.finish())
+            self._send(job, job.stream.finish(), is_end=True)
         self._jobs.remove(job)
         if job.sequence is not None:
             self._keep(job.sequence, job.ids[: len(job.sequence)], job.prompt_tokens)

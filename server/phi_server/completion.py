@@ -19,8 +19,9 @@ _WORD = re.compile(r"\w*$")
 async def completion(session: Session, params: types.CompletionParams) -> types.CompletionList:
     """One item or none; `isIncomplete`, for the next character changes it."""
     nothing = types.CompletionList(is_incomplete=True, items=[])
-    if not session.settings.inline_completion or not session.ready():
+    if not session.settings.inline_completion:
         return nothing
+    session.wake()
     snapshot = session.snapshot(params.text_document.uri)
     position = session.position(snapshot, params.position)
     found = None
@@ -40,11 +41,11 @@ def _item(session: Session, snapshot: Snapshot, position: Position, found: Compl
     first = text.strip().split("\n", 1)[0].strip()
     label = first if len(first) <= LABEL_CHARACTERS and first == text.strip() else first[: LABEL_CHARACTERS - 1] + "…"
     replaced = Range(Position(position.line, position.character - len(word)), found.range.end)
-    model = session.loaded.model if session.loaded else ""
+    source = session.loaded.model if session.loaded and not found.is_copy else "open documents"
     return types.CompletionItem(
         label,
         kind=types.CompletionItemKind.Text,
-        detail=f"phi-ls · {model}",
+        detail=f"phi-ls · {source}",
         documentation=types.MarkupContent(types.MarkupKind.PlainText, text),
         sort_text="~",  # behind everything that a language server for the language offers
         filter_text=word + first[len(word) :] if word else first,

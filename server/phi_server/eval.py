@@ -20,11 +20,14 @@ import anyio
 from phi_backends.client import Client
 from phi_backends.errors import BadInput
 from phi_backends.messages import Loaded
+from phi_server.documents import Position, Snapshot
 from phi_server.eval_replay import HABITS, Replay, copied
 from phi_server.eval_sets import Case, read
 from phi_server.eval_tests import passes
 from phi_server.inline_completion import complete
+from phi_server.local_completion import Guess, guess
 from phi_server.settings import Settings
+from phi_server.site import Site
 
 THRESHOLDS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
@@ -114,20 +117,31 @@ async def replay(cases: Sequence[Case], settings: Settings, habits: Iterable[str
     found: dict[str, list[Result]] = {}
     for habit in habits:
         answers = [cast(Client, Replay(HABITS[habit](case))) for case in cases]
-        found[habit] = [await judge(case, client, settings, False) for case, client in zip(cases, answers, strict=True)]
+        found[habit] = [await judge(case, client, settings, False, no_copy) for case, client in zip(cases, answers, strict=True)]
     return found
 
 
 async def baseline(cases: Sequence[Case], settings: Settings) -> list[Result]:
     """The results of copying."""
-    return [await judge(case, cast(Client, Replay(copied(case), "small")), settings) for case in cases]
+    return [await judge(case, cast(Client, Replay(copied(case), "small")), settings, copies=no_copy) for case in cases]
 
 
-async def judge(case: Case, client: Client, settings: Settings, with_tests: bool = True) -> Result:
+def no_copy(snapshot: Snapshot, position: Position, site: Site) -> Guess | None:
+    """For what is to be judged by itself."""
+    return None
+
+
+async def judge(
+    case: Case,
+    client: Client,
+    settings: Settings,
+    with_tests: bool = True,
+    copies: Callable[[Snapshot, Position, Site], Guess | None] = guess,
+) -> Result:
     """Asks for one case. Where several lines are wanted it counts as asked for by hand."""
     snapshot, cursor = case.document()
     started = time.perf_counter()
-    found = await complete(snapshot, cursor, client, settings, invoked=case.lines > 1)
+    found = await complete(snapshot, cursor, client, settings, invoked=case.lines > 1, local=copies)
     total_ms = 1000 * (time.perf_counter() - started)
     text = "" if found is None else found.text.replace("\r\n", "\n")
     suffix = case.suffix[found.range.end.character - found.range.start.character :] if found is not None else case.suffix

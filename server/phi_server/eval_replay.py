@@ -3,7 +3,6 @@
 A habit changes how the right answer is said and not what it is; what of them the post-processing does not see through is its error alone.
 """
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
@@ -11,6 +10,7 @@ from typing import Self
 from phi_backends.messages import Done, Loaded, Text, Timings
 from phi_server.documents import indentation
 from phi_server.eval_sets import Case
+from phi_server.local_completion import longest_match
 from phi_server.unwrap import BACKTICKS
 
 PIECE_CHARACTERS = 5
@@ -60,17 +60,9 @@ HABITS: dict[str, Callable[[Case], str]] = {
 
 
 def copied(case: Case) -> str:
-    """The baseline: how the file goes on where its text before is most like the text before the cursor, in at least 10 characters."""
-    text = case.prefix
-    for length in (80, 60, 40, 30, 20, 15, 12, 10):
-        tail = text[-length:]
-        if len(tail) < length or not tail.strip():
-            continue
-        for place in (text[:-1], case.suffix):
-            at = place.rfind(tail)
-            if at >= 0 and (rest := re.match(r"[^\r\n]*", place[at + length :])) and rest[0].strip():
-                return rest[0]
-    return ""
+    """The baseline: how the file goes on where its text before is most like the text before the cursor, however unlikely that is right."""
+    copy = longest_match(case.prefix, case.suffix)
+    return copy.line if copy is not None else ""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """textDocument/inlineCompletion: what could come next at the cursor. `complete` is also the command line's and the fallback's.
 
-Here: gate → prompt → generate, stopping as early as the text allows → post-processing. Not here: when that is not needed at all
-(ladder.py), taking over from an older request (session.py), the fallback for editors without ghost text (completion.py).
+Here: gate → prompt → generate, stopping as early as the text allows → post-processing → the likelier of the model's line and a copy.
+Not here: when that is not needed at all (ladder.py), the copy (local_completion.py), taking over from an older request (session.py), the
+fallback for editors without ghost text (completion.py).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from phi_backends.client import Client
+from phi_backends.client import Client, Generation
 from phi_backends.errors import PhiError
 from phi_backends.messages import Loaded, Priority
 from phi_prompts import tasks
@@ -22,6 +23,7 @@ from phi_server.context import CHARACTERS_PER_TOKEN, lines_above, lines_below
 from phi_server.documents import Position, Range, Snapshot
 from phi_server.explanation import SMALL
 from phi_server.gate import reason_for_silence
+from phi_server.local_completion import Guess, both, guess, likelier
 from phi_server.postprocess import Cleaned, Site, clean, cut_block, cut_next_lines, in_place, opens_block, without_last_line
 from phi_server.redact import begins_secret, is_secret_file, redacted_line, restored
 from phi_server.related import NOTHING, Context
@@ -47,11 +49,13 @@ class Completion:
     range: Range
     """What `text` takes the place of: nothing, or closers right of the cursor that it brings along. On the cursor's line."""
     probability: float | None
-    """The model's own, of all it wrote; None where the runtime does not show it."""
+    """How likely its first line is right, as the model or the copy says; None where the runtime does not show it."""
     timings_ms: dict[str, float]
     """`first_text` and `total`, from the call on."""
     is_rest: bool = False
     """Of a suggestion that was on show before, and whose beginning was typed."""
+    is_copy: bool = False
+    """From the open documents, without the model."""
 
 
 async def complete(
@@ -64,12 +68,13 @@ async def complete(
     priority: Priority = Priority.COMPLETION,
     on_text: Callable[[str], None] = lambda text: None,
     context: Callable[[Snapshot, Position], Context | None] = lambda snapshot, position: NOTHING,
+    local: Callable[[Snapshot, Position, Site], Guess | None] = guess,
 ) -> Completion | None:
     """What could come next; None when there is nothing worth showing. Cancelling it stops the engine within a step.
 
     `invoked`: somebody asked for it and waits, so it may be several lines. `on_text` is called with all text so far, as the model writes
-    it. `context` gathers what else of the project the model is shown; None: not even this document. Raises PhiError when there is no
-    engine or it fails.
+    it. `context` gathers what else of the project the model is shown; None: not even this document. `local` copies. Raises PhiError
+    when there is no engine or it fails.
     """
     started = time.perf_counter()
     position = snapshot.clamp(position)
@@ -77,34 +82,61 @@ async def complete(
     site = site_at(snapshot, position, settings, invoked)
     if reason_for_silence(site, invoked) is not None or not may_ask(snapshot, site) or (about := context(snapshot, position)) is None:
         return None
-    question, heal = ask(snapshot, position, loaded, about)
-    text, first_ms = "", 0.0
-    probability: float | None = 1.0
-    with client.generate(
-        question.prompt,
-        max_tokens=settings.max_completion_tokens,
-        priority=priority,
-        stop=("\n",) if site.max_lines == 1 and loaded.templates == SMALL else (),  # a chat model may begin with another line
-        heal=heal,
-        deadline_ms=None if invoked or priority == Priority.IDLE else settings.deadline_ms,
-    ) as generation:
+    copy = local(snapshot, position, site)
+    timings: dict[str, float] = {}
+    best = copy
+    if copy is None or invoked or not copy.is_sure_at(site):
+        question, heal = ask(snapshot, position, loaded, about)
+        generation = client.generate(
+            question.prompt,
+            max_tokens=settings.max_completion_tokens,
+            priority=priority,
+            stop=("\n",) if site.max_lines == 1 and loaded.templates == SMALL else (),  # a chat model may begin with another line
+            heal=heal,
+            deadline_ms=None if invoked or priority == Priority.IDLE else settings.deadline_ms,
+        )
+
+        def on_piece(text: str) -> None:
+            timings.setdefault("first_text", 1000 * (time.perf_counter() - started))
+            on_text(text)
+
+        written = await write(generation, snapshot, site, on_piece, copy, 0.0 if invoked else settings.min_probability)
+        best = likelier(written, copy)
+    if best is None or not (invoked or best.probability is None or best.probability >= settings.min_probability):
+        return None
+    timings["total"] = 1000 * (time.perf_counter() - started)
+    end = Position(position.line, position.character + best.overwrites)
+    return Completion(best.text, Range(position, end), best.probability, {"first_text": timings["total"], **timings}, is_copy=best is copy)
+
+
+async def write(
+    generation: Generation, snapshot: Snapshot, site: Site, on_text: Callable[[str], None], copy: Guess | None, min_probability: float
+) -> Guess | None:
+    """What the model writes, as far as it can be inserted. Stops it as soon as it is over, or is not going to be likely enough."""
+    text = ""
+    probability: float | None = 1.0  # of the first line, by which one decides
+    with generation:
         async for piece in generation:
-            first_ms = first_ms or 1000 * (time.perf_counter() - started)
+            is_first_line = "\n" not in text.lstrip()
             text += piece.text
             on_text(text)
-            probability = None if probability is None or piece.probability is None else probability * piece.probability
-            if not invoked and probability is not None and probability < settings.min_probability and "\n" not in text.strip():
-                return None  # not sure of the first line, by which one decides; nobody has asked
+            if is_first_line:
+                probability = None if probability is None or piece.probability is None else probability * piece.probability
+                if is_unlikely(text, probability, copy, min_probability):
+                    return None
             if is_complete(text, site):
                 break
     if generation.done is not None and generation.done.reason == "length":
         text = without_last_line(text)
     cleaned = clean(restored(text, snapshot.lines), site)
-    if cleaned is None:
-        return None
-    end = Position(position.line, position.character + cleaned.overwrites)
-    timings = {"first_text": first_ms, "total": 1000 * (time.perf_counter() - started)}
-    return Completion(cleaned.text, Range(position, end), probability, timings)
+    return None if cleaned is None else Guess(cleaned.text, cleaned.overwrites, probability)
+
+
+def is_unlikely(text: str, probability: float | None, copy: Guess | None, min_probability: float) -> bool:
+    """Whether a first line that begins with `text` will not be likely enough."""
+    if copy is not None and copy.text.startswith(text.split("\n")[0].rstrip()):
+        probability = both(probability, copy.probability)
+    return probability is not None and probability < min_probability
 
 
 async def prefill(
@@ -116,7 +148,8 @@ async def prefill(
     if not may_ask(snapshot, site_at(snapshot, position, settings)) or (about := context(snapshot, position)) is None:
         return
     question, _ = ask(snapshot, position, loaded, about)
-    with client.generate(question.prompt, max_tokens=0, priority=Priority.IDLE) as generation:
+    tokens = settings.max_completion_tokens  # not 0: for more or less room, the prompt would be cut elsewhere, and be of no use
+    with client.generate(question.prompt, max_tokens=tokens, priority=Priority.IDLE, prefill_only=True) as generation:
         async for _ in generation:
             pass
 
@@ -206,11 +239,12 @@ def so_far(text: str, site: Site) -> Cleaned | None:
 
 
 async def inline_completion(session: Session, params: types.InlineCompletionParams) -> types.InlineCompletionList | None:
-    """None when there is nothing to show, at once when the engine is not ready: the status tells why."""
+    """None when there is nothing to show. Where the engine is not ready, there are only copies: the status tells why."""
     from lsprotocol import types
 
-    if not session.settings.inline_completion or not session.ready():
+    if not session.settings.inline_completion:
         return None
+    session.wake()
     snapshot = session.snapshot(params.text_document.uri)
     position = session.position(snapshot, params.position)
     invoked = params.context.trigger_kind == types.InlineCompletionTriggerKind.Invoked
@@ -244,4 +278,5 @@ async def when_typing_pauses(snapshot: Snapshot, position: Position, session: Se
     session.ahead.shown(snapshot, position, found)
     end = Position(position.line, position.character + found.overwrites)
     text = found.text.replace("\n", snapshot.newline)
-    return Completion(text, Range(position, end), found.probability, {"total": 1000 * (time.perf_counter() - started)}, found.is_rest)
+    timings = {"total": 1000 * (time.perf_counter() - started)}
+    return Completion(text, Range(position, end), found.probability, timings, found.is_rest, found.is_copy)

@@ -1,10 +1,11 @@
-"""The request ladder, which stops at the first rung that holds: gate → what is remembered (typed through, or asked before) → what is
-being written → pause → write.
+"""The request ladder, which stops at the first rung that holds: gate → what is remembered (typed through, or asked before) → a copy that
+is sure, or where no model can answer, likely → what is being written → pause → write. Where that would be late, a likely copy.
 
 One completion is written at a time for each document. It belongs to no request: typing on makes the editor give one up and send another,
 and what is being written may well be what the next one wants.
 
-Not here: what is remembered and when it fits (suggestions.py), how long the pause is (pace.py), prompt and text (inline_completion.py).
+Not here: what is remembered and when it fits (suggestions.py), what can be copied (local_completion.py), how long the pause is
+(pace.py), prompt and text (inline_completion.py).
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ from phi_backends.messages import Priority
 from phi_server.documents import Position, Snapshot
 from phi_server.gate import reason_for_silence
 from phi_server.inline_completion import complete, site_at, so_far
+from phi_server.local_completion import Guess
 from phi_server.pace import Pace
 from phi_server.postprocess import in_place
 from phi_server.redact import restored
+from phi_server.site import Site
 from phi_server.suggestions import Place, Suggestion, Suggestions
 from phi_server.unwrap import is_introduction
 
@@ -60,9 +63,15 @@ class Ladder:
         if reason_for_silence(site, invoked) is not None:
             return None
         place, paused = Place(snapshot.uri, position.line, site), invoked
+        copy = self._likely_copy(snapshot, position, site, invoked) if self._known.recall(place) is None else None
+        has_model = self._session.loaded is not None
+        if copy is not None and (not has_model or (copy.is_sure_at(site) and not invoked)):
+            self.remember(place, copy.text, copy.overwrites, copy.probability, is_copy=True)
         while True:
             if (known := self._known.recall(place)) is not None:
                 return known if known.text else None
+            if not has_model:
+                return None
             draft = self._writing.get(place.uri)
             if draft is not None and not (draft.may_become(place) and draft.has_priority()):
                 draft.cancel()
@@ -76,7 +85,9 @@ class Ladder:
                 self._session.ahead.stop()
                 draft = self.write(snapshot, position, invoked=invoked)
             late = not invoked and draft.is_late(settings.deadline_ms)
-            if late and draft.remember_so_far() and (known := self._known.recall(place)) is not None and known.text:
+            if late and copy is not None:  # until the model has written what is remembered in its place
+                self.remember(place, copy.text, copy.overwrites, copy.probability, is_copy=True)
+            if late and (copy is not None or draft.remember_so_far()) and (known := self._known.recall(place)) is not None and known.text:
                 return known
             await draft.news(None if invoked or late else settings.deadline_ms)
             paused = True
@@ -88,6 +99,14 @@ class Ladder:
                     raise draft.error
                 known = self._known.recall(place)
                 return known if known is not None and known.text else None
+
+    def _likely_copy(self, snapshot: Snapshot, position: Position, site: Site, invoked: bool) -> Guess | None:
+        """What can be copied, if it is likely enough to be shown without asking a model."""
+        copy = self._session.guess(snapshot, position, site)
+        if copy is None or copy.probability is None:
+            return None
+        least = 0.0 if invoked else self._session.eager_settings(snapshot.language_id).min_probability
+        return copy if copy.probability >= least else None
 
     def write(self, snapshot: Snapshot, position: Position, *, invoked: bool = False, priority: Priority = Priority.COMPLETION) -> Draft:
         """Begins to write what comes at `position`, in place of what is being written for the document. When done, it is remembered."""
@@ -103,9 +122,9 @@ class Ladder:
         """Whether somebody has typed lately."""
         return self._pace.last_key_ms is not None and 1000 * time.monotonic() - self._pace.last_key_ms < TYPING_MS
 
-    def remember(self, place: Place, text: str, overwrites: int, probability: float | None) -> None:
+    def remember(self, place: Place, text: str, overwrites: int, probability: float | None, is_copy: bool = False) -> None:
         """`text` in the document's line ends; empty: there is nothing worth showing."""
-        self._known.remember(Suggestion(place, text.replace(place.site.newline, "\n"), overwrites, probability))
+        self._known.remember(Suggestion(place, text.replace(place.site.newline, "\n"), overwrites, probability, is_copy=is_copy))
 
     def recall(self, place: Place) -> Suggestion | None:
         return self._known.recall(place)
@@ -226,11 +245,13 @@ class Draft:
                 priority=priority,
                 on_text=self._tell,
                 context=session.context,
+                local=session.guess,
             )
             if found is None:
                 self._ladder.remember(self.place, "", 0, None)
             else:
-                self._ladder.remember(self.place, found.text, found.range.end.character - position.character, found.probability)
+                overwrites = found.range.end.character - position.character
+                self._ladder.remember(self.place, found.text, overwrites, found.probability, found.is_copy)
             if priority == Priority.COMPLETION:
                 self._ladder._pace.answered(1000 * (time.monotonic() - self._begun))
         except PhiError as error:

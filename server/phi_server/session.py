@@ -25,10 +25,12 @@ from phi_server.documents import Position, Range, Snapshot, from_units, to_units
 from phi_server.editor import Editor
 from phi_server.explanation import SMALL, Thread
 from phi_server.ladder import Ladder
+from phi_server.local_completion import Guess, guess
 from phi_server.power import Battery
 from phi_server.protocol import PhiLanguageServer
 from phi_server.related import NOTHING, Context, Related
 from phi_server.settings import Settings, parse
+from phi_server.site import Site
 from phi_server.statistics import LOOK_AGAIN_S, Shown, Statistics
 from phi_server.status import Reporter
 from phi_server.views import Views
@@ -154,11 +156,10 @@ class Session:
         """The model that can answer now."""
         return self.status.loaded
 
-    def ready(self) -> bool:
-        """Whether there is a model that can answer now. One that was unloaded for lack of use is loaded again."""
+    def wake(self) -> None:
+        """A model that was unloaded for lack of use is loaded again."""
         if self._client is not None:
             self._client.wake()
-        return self.loaded is not None
 
     def saves_power(self) -> bool:
         return self.settings.power == "saving" or (self.settings.power == "auto" and self._battery.in_use)
@@ -193,6 +194,13 @@ class Session:
         if self.loaded is None or self.loaded.templates == SMALL:
             return NOTHING  # a model that was trained without
         return self.related.at(snapshot, position, {uri: self.snapshot(uri) for uri in self.server.workspace.text_documents})
+
+    def guess(self, snapshot: Snapshot, position: Position, site: Site) -> Guess | None:
+        """A line copied from the open documents; None also where nothing of this one may be used."""
+        if self.related.is_shut(snapshot):
+            return None
+        others = (self.snapshot(uri) for uri in reversed(self.server.workspace.text_documents) if uri != unquote(snapshot.uri))
+        return guess(snapshot, position, site, (other for other in others if not self.related.is_shut(other)))
 
     def note_shown(self, snapshot: Snapshot, place: Range, text: str) -> list[int]:
         """Counts a suggestion. Returns the arguments of the command that tells that it was accepted."""

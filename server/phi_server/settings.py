@@ -33,8 +33,8 @@ class Settings:
         default=1000, metadata={"help": "A suggestion should be there by then; what is written so far is shown.", "from": 50, "to": 60_000}
     )
     min_probability: float = field(
-        default=0.1,
-        metadata={"help": "Suggestions that the model is less sure of are not shown, unless asked for; 0: all are.", "from": 0, "to": 1},
+        default=0.3,
+        metadata={"help": "Suggestions that are less likely to be right are not shown, unless asked for; 0: all are.", "from": 0, "to": 1},
     )
     statistics: bool = field(
         default=True,

@@ -12,6 +12,7 @@ from phi_server.protocol import PhiLanguageServer
 from phi_server.settings import Settings
 
 METHOD = "phi-ls/status"
+WITHOUT_A_MODEL = "Until then, suggestions are lines copied from the open documents where that is likely to be right."
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,8 @@ class Reporter:
 def status_of(status: EngineStatus, settings: Settings) -> Status:
     loaded = status.loaded
     if loaded is None:
-        return Status(status.state, settings.engine, settings.model, settings.device, "", status.detail)
+        detail = f"{status.detail} {WITHOUT_A_MODEL}" if status.state == "off" and settings.inline_completion else status.detail
+        return Status(status.state, settings.engine, settings.model, settings.device, "", detail)
     return Status(status.state, loaded.engine, loaded.model, loaded.device, loaded.reason, status.detail)
 
 

@@ -48,6 +48,8 @@ class Suggestion:
     probability: float | None = None
     is_rest: bool = False
     """Its beginning was typed: it was on show before."""
+    is_copy: bool = False
+    """From the open documents, without the model."""
 
     def continued(self, place: Place) -> "Suggestion | None":
         """What is left of it at `place`, where its beginning was typed; None where it does not fit, or nothing is left."""
@@ -61,7 +63,7 @@ class Suggestion:
         overwrites = overwritten(left, place.site.rest)
         if not left or place.site.rest[overwrites:] != self.place.site.rest[self.overwrites :]:
             return None
-        return Suggestion(place, left, overwrites, self.probability, is_rest=typed != "")
+        return Suggestion(place, left, overwrites, self.probability, is_rest=typed != "", is_copy=self.is_copy)
 
 
 class Suggestions:
@@ -84,7 +86,7 @@ class Suggestions:
             if (rest := suggestion.continued(place)) is not None:
                 return rest
         known = self._known.get((place.uri, place.site))
-        return None if known is None else Suggestion(place, known.text, known.overwrites, known.probability)
+        return None if known is None else Suggestion(place, known.text, known.overwrites, known.probability, is_copy=known.is_copy)
 
     def clear(self) -> None:
         """For another model or other settings."""
