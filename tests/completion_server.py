@@ -30,6 +30,8 @@ class CompletionServer(ThreadingHTTPServer):
         self.go_on = threading.Event()
         """Cleared, it makes the server wait before each piece but the first."""
         self.go_on.set()
+        self.waits_from = 1
+        """The number of the piece from which on it does."""
         self.is_strict = False
         """Keys that OpenAI's interface does not have are refused."""
         self.breaks_off = False
@@ -66,7 +68,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         reason = "length"
         for piece in range(max_tokens):
-            while piece and not self.server.go_on.wait(0.05):
+            while piece >= self.server.waits_from and not self.server.go_on.wait(0.05):
                 self.wfile.write(b": still here\n\n")  # as servers do, who learn so whether anybody listens
             time.sleep(self.server.pause_s)
             letter = self.server.letters[zlib.crc32(text.encode(errors="surrogatepass")) % len(self.server.letters)]

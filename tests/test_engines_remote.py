@@ -232,3 +232,25 @@ async def test_through_the_engine_process(server: CompletionServer) -> None:
         while not (await anyio.to_thread.run_sync(server.left.get, True, 10)).endswith("cancelled = "):
             pass
         tasks.cancel_scope.cancel()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_request_is_cancelled_while_the_server_still_reads_its_prompt(server: CompletionServer) -> None:
+    client = Client(Load("remote", "embedded", "auto", {"url": server.url}))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(client.run)
+        await client.loaded()
+        while not server.requests.empty():
+            server.requests.get()
+        server.waits_from = 0
+        server.go_on.clear()
+        with client.generate((*PROMPT, "slow = "), max_tokens=8):
+            assert (await anyio.to_thread.run_sync(server.requests.get))["prompt"].endswith("slow = ")
+        server.waits_from = 1
+        with anyio.fail_after(10), client.generate((*PROMPT, "x = "), max_tokens=1) as generation:
+            assert len([piece async for piece in generation]) == 1
+        assert not server.go_on.is_set()
+        while not (await anyio.to_thread.run_sync(server.left.get, True, 10)).endswith("slow = "):
+            pass
+        tasks.cancel_scope.cancel()

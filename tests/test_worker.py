@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -16,9 +16,11 @@ import anyio
 import pytest
 
 from phi_backends.client import MAX_CRASHES, Client, EngineStatus, Generation
+from phi_backends.engine import Token
+from phi_backends.engines.echo import EchoEngine, EchoSequence
 from phi_backends.errors import EngineError, WorkerDied
-from phi_backends.messages import Done, Load, Priority, Text, decode
-from phi_backends.scheduler import IDLE_CACHES, LEAST_PROMPT_TOKENS
+from phi_backends.messages import Done, Generate, Load, Priority, Text, decode
+from phi_backends.scheduler import IDLE_CACHES, LEAST_PROMPT_TOKENS, Scheduler
 from phi_prompts.prompt import Control, Prompt, Window
 
 pytestmark = pytest.mark.anyio
@@ -179,13 +181,27 @@ async def test_more_states_than_are_kept_lose_the_oldest() -> None:
 async def test_work_ahead_is_of_use_though_it_was_overtaken() -> None:
     async with running(echo(ms_per_token=2)) as (client, _):
         await client.loaded()
-        ahead = client.generate(code("file"), max_tokens=0, priority=Priority.IDLE)
+        ahead = client.generate(code("file"), max_tokens=5, priority=Priority.IDLE, prefill_only=True)
         other = client.generate(QUESTION, max_tokens=5)
         await answer(other)  # begun after the other, ended before it
         assert ahead.done is None
         assert await prefilled(client, code("file")) < 900
         assert await answer(ahead) == ""
         assert await prefilled(client, code("file")) == 1
+
+
+async def test_a_prompt_that_is_run_ahead_is_cut_as_the_request_will_be() -> None:
+    lines = tuple(f"value_{number} = {number}\n" for number in range(200))
+    prompt: Prompt = (Control("<|user|>"), "complete\n", Control("<|assistant|>"), Window(lines, "end", 1.0))
+    async with running(echo(context_tokens=1000)) as (client, _):
+        await client.loaded()
+        await answer(client.generate(prompt, max_tokens=400, priority=Priority.IDLE, prefill_only=True))
+        later = client.generate(prompt, max_tokens=400)
+        await answer(later)
+        assert later.done is not None
+        timings = later.done.timings
+        assert 300 < timings.prompt_tokens <= 600
+        assert timings.reused_tokens == timings.prompt_tokens - 1
 
 
 async def test_a_prompt_that_would_miss_the_deadline_is_shortened_until_it_is_in_the_cache() -> None:
@@ -215,6 +231,31 @@ async def test_the_engine_tells_how_fast_it_is() -> None:
         await answer(generation)
         assert generation.done is not None
         assert generation.done.timings.decode_token_ms >= 2
+
+
+class LazyEngine(EchoEngine):
+    """Runs nothing until somebody asks for the next token, as the NPU's pipeline."""
+
+    def open(self) -> EchoSequence:
+        return LazySequence(self.tokenizer, "reply", 0.0, self.info.context_tokens, "")
+
+
+class LazySequence(EchoSequence):
+    ran = 0
+
+    def next(self, temperature: float = 0.0, allowed: Sequence[int] | None = None) -> Token:
+        time.sleep(0.001 * (len(self) - self.ran))
+        self.ran = len(self)
+        return super().next(temperature, allowed)
+
+
+def test_the_speed_of_an_engine_that_only_stores_what_is_appended_is_known_too() -> None:
+    scheduler = Scheduler(LazyEngine("reply", 0, 2048, "phi3"), lambda message: None)
+    scheduler.submit(Generate(1, (*QUESTION, "x" * 200), max_tokens=4))
+    while scheduler.busy:
+        scheduler.step()
+    assert 1 <= scheduler.speed.prefill_token_ms < 5
+    assert 1 <= scheduler.speed.decode_token_ms < 5
 
 
 async def test_cancelling_ends_a_request_within_a_step() -> None:

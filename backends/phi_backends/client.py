@@ -125,6 +125,7 @@ class Client:
         heal: str = "",
         temperature: float = 0.0,
         deadline_ms: float | None = None,
+        prefill_only: bool = False,
     ) -> "Generation":
         """Asks the engine for an answer; see messages.Generate. The request is sent at once, so wait for `loaded` before.
 
@@ -133,7 +134,9 @@ class Client:
         if self._outbox is None or self.status.state != "ready":
             raise EngineError(self.status.detail)
         self._used_at = time.monotonic()
-        message = Generate(next(self._requests), prompt, max_tokens, max_prompt_tokens, priority, stop, heal, temperature, deadline_ms)
+        message = Generate(
+            next(self._requests), prompt, max_tokens, max_prompt_tokens, priority, stop, heal, temperature, deadline_ms, prefill_only
+        )
         generation = Generation(message.request, self._forget)
         self._running[message.request] = generation
         self._priorities[message.request] = priority

@@ -101,6 +101,15 @@ class CheckingSequence(TokenSequence, Protocol):
         ...
 
 
+@runtime_checkable
+class WaitingSequence(TokenSequence, Protocol):
+    """Of engines that wait for somebody else's work, and can look up meanwhile."""
+
+    def is_ready(self, temperature: float, wait_s: float) -> bool:
+        """Whether `next` at that temperature would return, or raise, at once. Begins the work, and waits for it at most so long."""
+        ...
+
+
 class Engine(Protocol):
     info: EngineInfo
     tokenizer: Tokenizer

@@ -39,7 +39,7 @@ class Generate:
     request: int
     prompt: Prompt
     max_tokens: int
-    """Of the answer; 0 only fills the KV cache."""
+    """Of the answer; a prompt that is too long is shortened to leave room for so many."""
     max_prompt_tokens: int | None = None
     """None: what the context leaves."""
     priority: Priority = Priority.COMPLETION
@@ -51,6 +51,8 @@ class Generate:
     temperature: float = 0.0
     deadline_ms: float | None = None
     """The first line should be there by then: where the prompt is in no KV cache and running it would take longer, it is made shorter."""
+    prefill_only: bool = False
+    """Fills the KV cache with the prompt of an answer that may be asked for later, and ends."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from phi_backends.drafts import Drafts
-from phi_backends.engine import CheckingSequence, Engine, ForkingSequence, Token, TokenSequence
+from phi_backends.engine import CheckingSequence, Engine, ForkingSequence, Token, TokenSequence, WaitingSequence
 from phi_backends.errors import EngineFull, PhiError
 from phi_backends.memory import peak_bytes
 from phi_backends.messages import Cancel, Done, Failed, FromWorker, Generate, Priority, Text, Timings
@@ -46,6 +46,8 @@ SPEED_TOKENS, SPEED_STEPS = 32, 2
 """Run after loading, to learn how fast the engine is."""
 NEWEST_SPEED = 0.2
 """Weight of the newest measurement in the running mean."""
+LOOK_UP_S = 0.05
+"""While an engine waits for another machine, messages are looked at so often."""
 
 
 @dataclass
@@ -63,6 +65,9 @@ class _Job:
     first_token: float | None = None
     sequence: TokenSequence | None = None
     drafts: Drafts = field(default_factory=Drafts)
+    ran_tokens: int = 0
+    ran_ms: float = 0.0
+    """Since the last token was chosen: engines run the model in `append` or in `next`, so only both together tell how fast it is."""
     probability: float | None = 1.0
     """Of the text that was not sent yet."""
 
@@ -153,7 +158,7 @@ class Scheduler:
             arrived,
             ids,
             heal=heal,
-            max_tokens=min(message.max_tokens, context - len(ids)),
+            max_tokens=0 if message.prefill_only else min(message.max_tokens, context - len(ids)),
             stream=AnswerStream(tokenizer.decode, before=ids, stop=message.stop, skip=heal),
             prompt_tokens=len(ids),
         )
@@ -190,11 +195,11 @@ class Scheduler:
             return
         if missing:
             most = min(self._chunk, IDLE_CHUNK_TOKENS) if job.message.priority == Priority.IDLE else self._chunk
-            self._append(job.sequence, missing[:most])
+            self._append(job, job.sequence, missing[:most])
         if len(job.sequence) == len(job.ids):
             self._choose(job, job.sequence)
 
-    def _append(self, sequence: TokenSequence, ids: Sequence[int]) -> None:
+    def _append(self, job: _Job, sequence: TokenSequence, ids: Sequence[int]) -> None:
         """One forward pass; where the KV cache has no room left for it, the least needed other cache goes first."""
         while True:
             started = time.perf_counter()
@@ -204,7 +209,8 @@ class Scheduler:
             except EngineFull:
                 self._make_room(sequence)
         ms = 1000 * (time.perf_counter() - started)
-        self.speed.measured(len(ids), ms)
+        job.ran_tokens += len(ids)
+        job.ran_ms += ms
         if len(ids) == self._chunk:
             least, most = CHUNK_TOKENS
             wanted = len(ids) * CHUNK_MS / ms
@@ -239,7 +245,15 @@ class Scheduler:
             return
         rest = job.heal[len(job.stream.text) :]
         allowed = self._engine.tokenizer.continuations(rest) if rest else None
-        self._goes_on(job, sequence.next(job.message.temperature, allowed or None), is_forced=bool(rest))
+        started, temperature = time.perf_counter(), job.message.temperature
+        token = None
+        if not isinstance(sequence, WaitingSequence) or sequence.is_ready(temperature, LOOK_UP_S):
+            token = sequence.next(temperature, allowed or None)
+        job.ran_ms += 1000 * (time.perf_counter() - started)
+        if token is not None:
+            self.speed.measured(job.ran_tokens, job.ran_ms)
+            job.ran_tokens, job.ran_ms = 0, 0.0
+            self._goes_on(job, token, is_forced=bool(rest))
 
     def _goes_on(self, job: _Job, token: Token, is_forced: bool) -> bool:
         """Takes the answer's next token. Returns whether that was not its end."""

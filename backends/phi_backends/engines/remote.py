@@ -3,7 +3,7 @@
 Only where it is asked for by name, and only on this machine unless the option `allow_remote` is true: code leaves this machine then.
 The server has the tokens, and sends text. So a token here is a short piece of text, about as long as a real one, and each request holds
 the whole text; the server's own prefix cache makes up for that. A request begins with the first `next` and ends when the connection is
-closed, which servers understand as: stop.
+closed, which servers understand as: stop. A thread waits for the server, so that a request can be cancelled before its first piece.
 
 Not here: chat requests, which could not go on from code that is begun already. Standard library only.
 """
@@ -12,10 +12,13 @@ import http.client
 import ipaddress
 import json
 import os
+import queue
 import re
+import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
@@ -159,22 +162,32 @@ class _Exchange:
     """A request and its response, closed at the end."""
 
     def __init__(self, server: Server, method: str, path: str, body: object = None) -> None:
+        self._server = server
+        self._asked = method, path, body
         self._connection = server.connect()
+        self._socket: socket.socket | None = None
+
+    def __enter__(self) -> http.client.HTTPResponse:
         try:
-            self.response = server.request(self._connection, method, path, body)
+            self._connection.connect()
+            self._socket = self._connection.sock
+            self.response = self._server.request(self._connection, *self._asked)
+        except OSError as error:
+            raise self._server.failed(error) from error
         except EngineError:
             self._connection.close()
             raise
-
-    def __enter__(self) -> http.client.HTTPResponse:
         return self.response
 
     def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
         self.response.close()
         self._connection.close()
+
+    def stop(self) -> None:
+        """From another thread: whoever reads comes to the end. Closing would wait for them."""
+        if self._socket is not None:
+            with suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
 
 
 _PIECE = re.compile(r" ?[^\W\d_]{1,4}|[ \t]{1,4}|.", re.DOTALL)
@@ -251,17 +264,32 @@ class RemoteEngine:
         if self._answer is not None:
             self._answer.close()
 
+    def is_ready(self, ids: Sequence[int], temperature: float, wait_s: float) -> bool:
+        """Whether `token_after` need not wait. Begins the request, and waits at most so long."""
+        return self._answer_to(ids, temperature).is_ready(wait_s)
+
     def token_after(self, ids: Sequence[int], temperature: float) -> int:
         while True:
-            if self._answer is None or self._answer.ids != ids:
-                self._answer = self._ask(ids, temperature)
-            piece = self._answer.next()
+            answer = self._answer_to(ids, temperature)
+            try:
+                piece = answer.next()
+            except _Refused:
+                self._answer = None
+                if not self._neutral:
+                    raise
+                self._neutral = {}  # refused again, if that was not the reason
+                continue
             if piece is not None:
                 break
             self._answer = None  # it was given up, or reached REQUEST_TOKENS: another goes on from here
         id = self.tokenizer.answer_id(piece) if piece else self.tokenizer.end
-        self._answer.ids.append(id)
+        answer.ids.append(id)
         return id
+
+    def _answer_to(self, ids: Sequence[int], temperature: float) -> "_Answer":
+        if self._answer is None or self._answer.ids != ids:
+            self._answer = self._ask(ids, temperature)
+        return self._answer
 
     def _ask(self, ids: Sequence[int], temperature: float) -> "_Answer":
         self.close()
@@ -273,14 +301,7 @@ class RemoteEngine:
             "stop": self._stop,
             "stream": True,
         }
-        try:
-            return _Answer(self._server, {**body, **self._neutral}, ids)
-        except _Refused:
-            if not self._neutral:
-                raise
-            answer = _Answer(self._server, body, ids)  # refused again, if that was not the reason
-            self._neutral = {}
-            return answer
+        return _Answer(self._server, {**body, **self._neutral}, ids)
 
 
 class RemoteSequence:
@@ -302,6 +323,9 @@ class RemoteSequence:
     def rewind(self, length: int) -> None:
         del self._ids[length:]
 
+    def is_ready(self, temperature: float, wait_s: float) -> bool:
+        return not self._ids or self._engine.is_ready(self._ids, temperature, wait_s)
+
     def next(self, temperature: float = 0.0, allowed: Sequence[int] | None = None) -> Token:
         """What the server says, whatever is allowed; see `can_choose`."""
         if not self._ids:
@@ -313,48 +337,62 @@ class RemoteSequence:
 
 
 class _Answer:
-    """A request that is running, piece by piece. A thread gives it up when it is left alone."""
+    """A request that is running, piece by piece. One thread reads it, another gives it up when it is left alone."""
 
     def __init__(self, server: Server, body: object, ids: Sequence[int]) -> None:
         self.ids = list(ids)
         """The prompt, and what was handed out."""
         self._server = server
         self._exchange = _Exchange(server, "POST", "/completions", body)
-        self._pieces = self._read(self._exchange.response)
-        self._lock = threading.Lock()
+        self._pieces: queue.SimpleQueue[str | EngineError | None] = queue.SimpleQueue()
+        self._read_ahead: list[str | EngineError | None] = []
+        """One, when it is known that there is one."""
         self._closed = threading.Event()
         self._asked = time.monotonic()
-        threading.Thread(target=self._watch, daemon=True).start()
+        for work in (self._receive, self._watch):
+            threading.Thread(target=work, daemon=True).start()
+
+    def is_ready(self, wait_s: float | None) -> bool:
+        """Whether there is a next piece, or never will be. Waits for that so long; None: as long as it takes."""
+        self._asked = time.monotonic() if wait_s is not None else float("inf")
+        if not self._read_ahead and not self._closed.is_set():
+            with suppress(queue.Empty):
+                self._read_ahead.append(self._pieces.get(timeout=wait_s))
+        self._asked = time.monotonic()
+        return bool(self._read_ahead) or self._closed.is_set()
 
     def next(self) -> str | None:
         """The next piece, empty at the end of the answer; None when there will be none, and yet it is no end."""
-        with self._lock:
-            if self._closed.is_set():
-                return None
-            try:
-                piece = next(self._pieces, None)
-            except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError) as error:
-                self._close()
-                raise self._server.failed(error) from error
-            self._asked = time.monotonic()
-            if not piece:
-                self._close()
-            return piece
+        self.is_ready(None)
+        piece = self._read_ahead.pop() if self._read_ahead else None
+        if not piece or isinstance(piece, EngineError):
+            self.close()
+        if isinstance(piece, EngineError):
+            raise piece
+        return piece
 
     def close(self) -> None:
-        with self._lock:
-            self._close()
-
-    def _close(self) -> None:
-        if not self._closed.is_set():
-            self._closed.set()
-            self._exchange.close()
+        self._closed.set()
+        self._exchange.stop()
 
     def _watch(self) -> None:
         while not self._closed.wait(LINGER_S):
-            with self._lock:
-                if time.monotonic() - self._asked >= LINGER_S:
-                    self._close()
+            if time.monotonic() - self._asked >= LINGER_S:
+                self.close()
+                self._pieces.put(None)
+
+    def _receive(self) -> None:
+        try:
+            with self._exchange as response:
+                for piece in self._read(response):
+                    if self._closed.is_set():
+                        break
+                    self._pieces.put(piece)
+            self._pieces.put(None)
+        except EngineError as error:
+            self._pieces.put(error)
+        except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError) as error:
+            self._pieces.put(self._server.failed(error))
 
     def _read(self, response: http.client.HTTPResponse) -> Iterator[str]:
         """The texts of the server-sent events; an empty one when the model has ended the answer. Raises ValueError or LookupError for an
