@@ -129,9 +129,26 @@ async def test_editors_that_know_only_commands_get_commands() -> None:
 
 
 async def test_editors_that_can_do_nothing_with_an_edit_are_not_offered_one() -> None:
-    async with server({"textDocument": {"codeAction": {"codeActionLiteralSupport": {"codeActionKind": {"valueSet": []}}}}}) as client:
+    literals = {"codeAction": {"codeActionLiteralSupport": {"codeActionKind": {"valueSet": []}}}}
+    async with server({"textDocument": literals, "workspace": {"applyEdit": False}}) as client:
         await client.open(URI, CODE)
         assert titles(await actions(client, between(0, 3))) == ["Explain selection"]
+
+
+async def test_editors_that_say_nothing_of_edits_are_asked() -> None:
+    """Kate takes them; one that does not gets a sentence."""
+    async with server({}, reply="return a + b") as client:
+        await client.open(URI, CODE)
+        (command,) = [found for found in await actions(client, between(1, 3)) if found["command"] == "phi-ls.simplify"]
+        asked = {"command": command["command"], "arguments": command["arguments"]}
+        assert await client.request("workspace/executeCommand", asked) == {"applied": True}
+
+        def refuse(_: Any) -> None:
+            raise LspError({"code": -32601, "message": "Method not found"})
+
+        client.answers["workspace/applyEdit"] = refuse
+        assert await client.request("workspace/executeCommand", asked) == {"applied": False}
+        assert (await client.notification("window/showMessage"))["message"] == "phi-ls: The editor did not take the edit."
 
 
 async def test_an_edit_that_the_editor_refuses_is_not_silent() -> None:

@@ -17,6 +17,7 @@ class Editor:
     register_configuration: bool = False
     """It tells of changed settings only when that was registered."""
     apply_edit: bool = False
+    """Kate takes edits without saying so; vim-ale, which does not, says so."""
     document_changes: bool = False
     """It takes edits that name the version they were made for."""
     create_files: bool = False
@@ -48,7 +49,7 @@ class Editor:
             inline_completion=has("text_document.inline_completion") is not None,
             configuration=bool(has("workspace.configuration")),
             register_configuration=bool(has("workspace.did_change_configuration.dynamic_registration")),
-            apply_edit=bool(has("workspace.apply_edit")),
+            apply_edit=has("workspace.apply_edit") is not False,
             document_changes=bool(has("workspace.workspace_edit.document_changes")),
             create_files=types.ResourceOperationKind.Create in (has("workspace.workspace_edit.resource_operations") or []),
             action_literals=has("text_document.code_action.code_action_literal_support") is not None,

@@ -5,12 +5,13 @@ The commands of actions take one object: {uri, range, version?, diagnostics?: [{
 """
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, cast
 
 import anyio
 from lsprotocol import types
-from pygls.exceptions import JsonRpcInvalidParams
+from pygls.exceptions import JsonRpcException, JsonRpcInvalidParams
 
 from phi_backends.errors import BadInput
 from phi_prompts.languages import fence, language
@@ -26,6 +27,8 @@ from phi_server.status import status_of
 from phi_server.views import View
 
 MAX_QUOTED_LINES = 40
+TAKEN_WITHIN_S = 60.0
+"""Editors may ask the user about an edit first; one that says nothing about edits may not answer at all."""
 MOVED_ON = "The document has changed meanwhile, so nothing was done to it. Please try again."
 
 
@@ -150,7 +153,9 @@ def _edit(task: TaskName) -> Command:
         if edit is None:
             return {"applied": False}
         label = ACTIONS[task].title
-        answer = await session.server.workspace_apply_edit_async(types.ApplyWorkspaceEditParams(edit, label=label))
+        answer = types.ApplyWorkspaceEditResult(applied=False)
+        with anyio.move_on_after(TAKEN_WITHIN_S), suppress(JsonRpcException):
+            answer = await session.server.workspace_apply_edit_async(types.ApplyWorkspaceEditParams(edit, label=label))
         if not answer.applied:
             session.show(f"The editor did not take the edit{': ' + answer.failure_reason if answer.failure_reason else ''}.", _WARNING)
         return {"applied": answer.applied}
