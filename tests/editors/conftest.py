@@ -26,6 +26,14 @@ _driven: dict[str, int] = {}
 _skipped: dict[str, str] = {}
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Those of the deeper command run only when it, or their file, is asked for."""
+    deep = [item for item in items if item.get_closest_marker("deep") and not any(item.path.name in each for each in config.args)]
+    if deep and "deep" not in config.option.markexpr:
+        items[:] = [item for item in items if item not in deep]
+        config.hook.pytest_deselected(items=deep)
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
     outcome = yield
@@ -92,6 +100,16 @@ def embedded() -> dict[str, Any]:
 def echo(reply: str, ms_per_token: float = 0) -> dict[str, Any]:
     """Settings for an engine that answers this, in that time."""
     return {"engine": "echo", "engine_options": {"reply": reply, "ms_per_token": ms_per_token, "templates": "phi3"}}
+
+
+def path_with_phi_ls(folder: Path) -> str:
+    """A PATH on which the program `phi-ls` is, as configurations that people paste have it."""
+    programs = folder / "programs"
+    programs.mkdir(exist_ok=True)
+    phi_ls = programs / "phi-ls"
+    phi_ls.write_text(f'#!/bin/sh\nexec {sys.executable} -P -m phi_server "$@"\n')
+    phi_ls.chmod(0o755)
+    return f"{programs}:{os.environ['PATH']}"
 
 
 def children(process: int) -> dict[int, str]:

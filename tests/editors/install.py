@@ -56,7 +56,8 @@ def program(folder: Path, path: str) -> list[str]:
     loader = next(
         iter([*folder.glob("usr/lib64/ld-linux-*.so.*"), *folder.glob("usr/lib/ld-linux-*.so.*"), *folder.glob("lib*/ld-linux-*")])
     )
-    libraries = [str(library) for library in (*folder.glob("usr/lib/*-linux-gnu*"), *folder.glob("lib/*-linux-gnu*"))]
+    patterns = ("usr/lib/*-linux-gnu*", "usr/lib/*-linux-gnu/libproxy", "usr/lib/*-linux-gnu/pulseaudio", "lib/*-linux-gnu*")
+    libraries = [str(library) for pattern in patterns for library in folder.glob(pattern)]
     return [str(loader), "--library-path", ":".join(libraries), str(folder / path)]
 
 

@@ -15,6 +15,7 @@ from editors.conftest import CLIENTS, available, echo, until
 from editors.install import debian, program
 from editors.terminal import Terminal
 
+pytestmark = pytest.mark.deep
 Start = Callable[[dict[str, Any]], Terminal]
 
 
