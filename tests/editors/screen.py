@@ -1,5 +1,5 @@
-"""The screen, the keys and the mouse of a program with windows: a client of the VNC server that Qt has in itself, so that neither an X server
-nor a window manager is needed. Not here: what is on the screen (its picture is for people).
+"""The screen, the keys and the mouse of a program with windows: a client of the VNC server that Qt has in itself, so that neither an X
+server nor a window manager is needed. Not here: what is on the screen (its picture is for people).
 """
 
 import socket

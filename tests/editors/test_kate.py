@@ -111,13 +111,14 @@ def start(folder: Path, home: dict[str, str], record_property: Callable[[str, ob
             process = subprocess.Popen(starting, env=env, cwd=folder, stdout=log, stderr=log, start_new_session=True)
         running.callback(process.wait, 30)
         running.callback(os.killpg, process.pid, signal.SIGKILL)
-        screen = until(lambda: connected(port), "Kate's screen", (folder.parent / "kate.log").read_text)
+        screen: Screen = until(lambda: connected(port), "Kate's screen", (folder.parent / "kate.log").read_text)
         running.callback(screen.close)
         kate = Kate(screen, process.pid, folder)
 
         def asked() -> bool:
             row, column = SIZE[1] // 2, SIZE[0] * 7 // 10  # beside the code, where Kate's question will be
-            return screen.settled()[4 * (row * SIZE[0] + column) :][:3] != WHITE
+            place = 4 * (row * SIZE[0] + column)
+            return screen.settled()[place : place + 3] != WHITE
 
         until(asked, "Kate's question")
         screen.key(ord("y"), ALT)
