@@ -83,9 +83,10 @@ def _offered(
 
 def _unable(session: Session, action: Action) -> str:
     """Why the model in use cannot do it; empty when it can, or when that is not known yet."""
-    loaded = session.loaded
-    if session.status.state == "off":
-        return session.status.detail
+    status = session.engines.answer_status
+    loaded = status.loaded
+    if status.state == "off":
+        return status.detail
     if loaded is None or has_template(loaded.templates, action.task):
         return ""
     return f"{loaded.model} is too small a model for this. Choose a Phi-3 model in the setting phi-ls.model."

@@ -23,7 +23,6 @@ from phi_server.explanation import Explanation, FollowUp, explain
 from phi_server.progress import progress
 from phi_server.project_tests import ProjectTests, project_tests
 from phi_server.session import Session
-from phi_server.status import status_of
 from phi_server.views import View
 
 MAX_QUOTED_LINES = 40
@@ -84,7 +83,7 @@ async def _explain(session: Session, params: types.ExecuteCommandParams) -> dict
     snapshot, lines = _place(session, asked)
     first, last = lines.start.line + 1, lines.end.line + 1
     place = f"{snapshot.path}, " + (f"line {first}" if first == last else f"lines {first}–{last}")
-    explained = explain(snapshot, lines, session.client, session.settings)
+    explained = explain(snapshot, lines, session.engines.answering, session.settings)
     title = f"Explanation of {snapshot.path.rpartition('/')[2]}"
     heading = f"{place}\n\n{_quoted(snapshot, lines)}"
     return await _told(session, explained, title, heading, f"Explaining {place}", params.work_done_token, asked.partial_result_token)
@@ -107,7 +106,7 @@ async def _follow_up(session: Session, params: types.ExecuteCommandParams) -> di
     thread = session.threads.get(number) if isinstance(number, int) else None
     if thread is None:
         raise BadInput("There is no such explanation to ask about any more. Have it explained again.")
-    asked = FollowUp(thread, question, session.client, session.settings)
+    asked = FollowUp(thread, question, session.engines.answering, session.settings)
     token = token if isinstance(token, str | int) else None
     return await _told(session, asked, "Answer", question.strip(), "Answering", params.work_done_token, token)
 
@@ -133,7 +132,7 @@ async def _told(
                 shown.report(f"{len(text)} characters")
                 if partial_result_token is not None:
                     session.server.protocol.notify(types.PROGRESS, types.ProgressParams(partial_result_token, {"text": piece}))
-        loaded = session.loaded
+        loaded = session.engines.answer_status.loaded
         if shown.cancelled:
             view.write("\n\n*Cancelled.*\n")
         elif loaded is not None:
@@ -173,14 +172,15 @@ async def edit_for(session: Session, asked: Asked, token: types.ProgressToken | 
         return None
     proposal = None
     async with progress(session.server, session.editor, ACTIONS[task].title, token) as shown:
-        loaded = await session.client.loaded()
+        engine = session.engines.answering
+        loaded = await engine.loaded()
         if not has_template(loaded.templates, task):
             raise BadInput(f"{loaded.model} is too small a model for this. Choose a Phi-3 model in the setting phi-ls.model.")
         proposal = await propose(
             task,
             snapshot,
             lines,
-            session.client,
+            engine,
             session.settings,
             asked.diagnostics,
             on_text=lambda text: shown.report(f"{len(text)} characters"),
@@ -228,8 +228,8 @@ async def _show(session: Session, proposal: Proposal, snapshot: Snapshot) -> Non
 async def _status(session: Session, params: types.ExecuteCommandParams) -> dict[str, Any]:
     """The last phi-ls/status, how many suggestions were shown and accepted since the start, and what the engine did for each priority
     since it was started."""
-    status = asdict(status_of(session.status, session.settings))
-    return {**status, "shown": session.shown, "accepted": session.accepted, "work": session.work}
+    status = asdict(session.engines.told())
+    return {**status, "shown": session.shown, "accepted": session.accepted, "work": session.engines.work}
 
 
 async def _restart(session: Session, params: types.ExecuteCommandParams) -> None:

@@ -6,7 +6,6 @@ are never two models in memory for its sake. What is found is used by the next l
 Not here: how it is chosen (phi_backends/auto.py), how it is measured (bench_engine.py).
 """
 
-import asyncio
 import json
 import logging
 import sys
@@ -19,7 +18,7 @@ import anyio
 from phi_backends import measurements
 from phi_backends.auto import AUTO, Candidate, candidates
 from phi_backends.errors import PhiError
-from phi_backends.measurements import PROMPT_TOKENS, Measurement
+from phi_backends.measurements import DISTRIBUTIONS, PROMPT_TOKENS, Measurement
 from phi_backends.messages import Load
 from phi_backends.model_folder import find, here
 from phi_server.settings import Settings
@@ -74,30 +73,12 @@ async def measured(candidate: Candidate, on_progress: Callable[[str], None] = la
     return what
 
 
-class IdleMeasuring:
-    """Measures one candidate after the other, from `begin` until `stop` or until all are known."""
-
-    def __init__(self) -> None:
-        self._task: asyncio.Task[None] | None = None
-
-    def begin(self, settings: Settings) -> None:
-        self.stop()
-        self._task = asyncio.create_task(self._measure(settings))
-
-    def stop(self) -> None:
-        """The engine process that is measured ends at once."""
-        if self._task is not None:
-            self._task.cancel()
-        self._task = None
-
-    async def _measure(self, settings: Settings) -> None:
-        try:
-            able = [candidate for candidate in allowed(settings, await probed()) if not candidate.problem]
-            for candidate in able if len(able) > 1 else []:  # else there is nothing to choose
-                if candidate.measured is None:
-                    logger.info(
-                        "Measuring %s with %s on %s, as nothing else is to be done.", candidate.model, candidate.engine, candidate.device
-                    )
-                    await measured(candidate)
-        except Exception:
-            logger.exception("Measuring failed.")
+async def measure_unknown(settings: Settings) -> None:
+    """Measures what `auto` may choose among and was not measured yet, one after the other; nothing where there is no choice."""
+    if settings.engine not in (AUTO, *DISTRIBUTIONS):
+        return  # an engine that brings its model
+    able = [candidate for candidate in allowed(settings, await probed()) if not candidate.problem]
+    for candidate in able if len(able) > 1 else []:
+        if candidate.measured is None:
+            logger.info("Measuring %s with %s on %s, as nothing else is to be done.", candidate.model, candidate.engine, candidate.device)
+            await measured(candidate)

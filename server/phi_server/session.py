@@ -1,4 +1,4 @@
-"""What the server holds for its one editor: settings, the engine's client, the running completions.
+"""What the server holds for its one editor: settings, the engine processes, the running completions.
 
 Not here: documents, which the protocol keeps in step with the editor; this only takes snapshots of them.
 """
@@ -16,13 +16,14 @@ from lsprotocol import types
 from pygls.uris import to_fs_path
 
 from phi_backends.client import Client, EngineStatus
-from phi_backends.errors import BadInput, EngineError
+from phi_backends.errors import BadInput
 from phi_backends.messages import Loaded
 from phi_prompts.tasks import Diagnostic
 from phi_server import stats
 from phi_server.ahead import Ahead
 from phi_server.documents import Position, Range, Snapshot, from_units, to_units
 from phi_server.editor import Editor
+from phi_server.engine_processes import EngineProcesses
 from phi_server.explanation import SMALL, Thread
 from phi_server.ladder import Ladder
 from phi_server.local_completion import Guess, guess
@@ -32,14 +33,12 @@ from phi_server.related import NOTHING, Context, Related
 from phi_server.settings import Settings, parse
 from phi_server.site import Site
 from phi_server.statistics import LOOK_AGAIN_S, Shown, Statistics
-from phi_server.status import Reporter
 from phi_server.views import Views
 from phi_server.workspace_files import WorkspaceFiles
 
 logger = logging.getLogger(__name__)
 
 MAX_THREADS = 16
-_NOT_STARTED = EngineStatus("starting", "The engine process has not been started yet.")
 
 
 class Session:
@@ -69,8 +68,7 @@ class Session:
         self._initial = Settings()
         self._problems: list[str] = []
         """Of the initial settings; nothing may be shown before `initialized`."""
-        self._client: Client | None = None
-        self._running: asyncio.Task[None] | None = None
+        self.engines = EngineProcesses(server, self.ahead.engine_ready, lambda: not self.saves_power())
         self._completing: dict[str, anyio.CancelScope] = {}
 
     # Settings and the engine
@@ -89,67 +87,29 @@ class Session:
         before, self.settings = self.settings, replace(settings, **self._command_line)
         if before != self.settings:
             self.ladder.forget()
-        if self._client is not None and before.load() != self.settings.load():
+        if self.engines.are_started and before.load() != self.settings.load():
             self.start_engine()
-        elif self._client is not None:
-            self._client.unload_after_s = self.settings.unload_after_s
+        else:
+            self.engines.unload_after(self.settings.unload_after_s)
 
     def start_engine(self) -> None:
         """Starts the engine process that the settings ask for, in place of the one that runs."""
-        before = self.stop_engine()
-        tell = Reporter(self.server, self.settings).tell
-
-        def on_status(status: EngineStatus) -> None:
-            if self._client is client:  # an engine that was replaced has nothing to say any more
-                tell(status)
-                if status.state == "ready":
-                    self.ahead.engine_ready()
-
-        client = self._client = Client(self.settings.load(), on_status, unload_after_s=self.settings.unload_after_s)
-        tell(client.status)
-        self._running = asyncio.create_task(self._run(client, before))
-
-    def stop_engine(self) -> "asyncio.Task[None] | None":
-        """Returns what ends when the engine process has."""
-        self._client = None
-        if self._running is not None:
-            self._running.cancel()
-        return self._running
+        self.engines.start(self.settings)
 
     async def close(self) -> None:
         """Ends the engine process."""
         if self.settings.statistics:
             self.statistics.save()
-        if (running := self.stop_engine()) is not None:
-            await asyncio.wait([running])
-
-    async def _run(self, client: Client, before: "asyncio.Task[None] | None") -> None:
-        try:
-            if before is not None:
-                await asyncio.wait([before])  # two models at a time may be more than the memory holds
-            await client.run()
-        except Exception as error:
-            logger.exception("The engine's client failed.")
-            detail = f"phi-ls failed unexpectedly ({type(error).__name__}). Restart the engine, and report it with the log."
-            client.status = EngineStatus("off", detail)
-            if self._client is client:
-                Reporter(self.server, self.settings).tell(client.status)
+        await self.engines.close()
 
     @property
     def client(self) -> Client:
-        """Raises EngineError when none was started yet."""
-        if self._client is None:
-            raise EngineError(_NOT_STARTED.detail)
-        return self._client
+        """The engine that completes. Raises EngineError when none was started yet."""
+        return self.engines.completing
 
     @property
     def status(self) -> EngineStatus:
-        return _NOT_STARTED if self._client is None else self._client.status
-
-    @property
-    def work(self) -> dict[str, dict[str, int]]:
-        """What the engine did, by the priority of the requests: `completion`, `answer`, `idle`."""
-        return {} if self._client is None else {priority.name.lower(): vars(work) for priority, work in self._client.work.items()}
+        return self.engines.status
 
     @property
     def loaded(self) -> Loaded | None:
@@ -158,20 +118,20 @@ class Session:
 
     def wake(self) -> None:
         """A model that was unloaded for lack of use is loaded again."""
-        if self._client is not None:
-            self._client.wake()
+        self.engines.wake()
 
     def saves_power(self) -> bool:
         return self.settings.power == "saving" or (self.settings.power == "auto" and self._battery.in_use)
 
     def works_ahead(self) -> bool:
-        """Whether the engine may be given work that nobody has asked for."""
-        return self.loaded is not None and self.settings.inline_completion and not self.saves_power()
+        """Whether the engine may be given work that nobody has asked for: not the server of others, who would wait for it."""
+        is_ours = self.loaded is not None and self.loaded.engine != "remote"
+        return is_ours and self.settings.inline_completion and not self.saves_power()
 
     @property
     def decode_token_ms(self) -> float:
         """How long the model takes for a token of an answer."""
-        return 0.0 if self._client is None else self._client.decode_token_ms
+        return self.engines.decode_token_ms
 
     # Documents
 

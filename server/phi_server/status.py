@@ -30,17 +30,18 @@ class Status:
 
 
 class Reporter:
-    """Tells the editor about one engine process."""
+    """Tells the editor about the engine."""
 
     def __init__(self, server: PhiLanguageServer, settings: Settings) -> None:
         self._server = server
         self._settings = settings
         self._warned: set[str] = set()
 
-    def tell(self, engine_status: EngineStatus) -> None:
-        status = status_of(engine_status, self._settings)
+    def tell(self, engine_status: EngineStatus, answers: EngineStatus | None = None) -> None:
+        """`answers`: of the process that explains and edits, where that is another."""
+        status = status_of(engine_status, self._settings, answers)
         self._server.protocol.notify(METHOD, asdict(status))
-        needs_attention = status.state == "off" or is_fallback(engine_status, self._settings)
+        needs_attention = "off" in (status.state, answers and answers.state) or is_fallback(engine_status, self._settings)
         kind = types.MessageType.Warning if needs_attention else types.MessageType.Info
         self._server.window_log_message(types.LogMessageParams(kind, f"{status.state}: {status.detail}"))
         if needs_attention and status.detail not in self._warned:
@@ -48,12 +49,16 @@ class Reporter:
             self._server.window_show_message(types.ShowMessageParams(kind, f"phi-ls: {status.detail}"))
 
 
-def status_of(status: EngineStatus, settings: Settings) -> Status:
+def status_of(status: EngineStatus, settings: Settings, answers: EngineStatus | None = None) -> Status:
     loaded = status.loaded
+    detail = status.detail
+    if status.state == "off" and settings.inline_completion:
+        detail = f"{detail} {WITHOUT_A_MODEL}"
+    if answers is not None:
+        detail = f"{detail} Explanations and edits: {answers.detail}"
     if loaded is None:
-        detail = f"{status.detail} {WITHOUT_A_MODEL}" if status.state == "off" and settings.inline_completion else status.detail
         return Status(status.state, settings.engine, settings.model, settings.device, "", detail)
-    return Status(status.state, loaded.engine, loaded.model, loaded.device, loaded.reason, status.detail)
+    return Status(status.state, loaded.engine, loaded.model, loaded.device, loaded.reason, detail)
 
 
 def is_fallback(status: EngineStatus, settings: Settings) -> bool:
