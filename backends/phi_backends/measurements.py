@@ -9,6 +9,7 @@ import os
 import platform
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 
 from phi_backends.cache_folder import cache_folder
@@ -58,12 +59,17 @@ class Measurement:
 
 
 def conditions(engine: str, folder: ModelFolder) -> str:
-    versions = []
+    return f"{platform.node()}, {os.cpu_count()} cores, {machine_bytes()} bytes; {_versions(engine)}; {folder.bytes} bytes"
+
+
+@cache
+def _versions(engine: str) -> str:
+    """Of its packages; looking them up takes 10 ms."""
+    found = []
     for name in DISTRIBUTIONS.get(engine, ()):
         with suppress(importlib.metadata.PackageNotFoundError):
-            versions.append(f"{name} {importlib.metadata.version(name)}")
-    machine = f"{platform.node()}, {os.cpu_count()} cores, {machine_bytes()} bytes"
-    return f"{machine}; {', '.join(versions)}; {folder.bytes} bytes"
+            found.append(f"{name} {importlib.metadata.version(name)}")
+    return ", ".join(found)
 
 
 def file() -> Path:
