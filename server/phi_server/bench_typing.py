@@ -4,7 +4,10 @@ The typist is simple: each key is a change and a request, as editors send them; 
 after REACTION_MS, if nothing else is to be typed before that. The times between keys come from a recording, or are drawn: quick in words,
 slower at their ends, and now and then a pause to think at a line's end.
 
-Not here: how good suggestions are (`phi-ls eval`), single parts in isolation (bench.py).
+Several engines get the same keys and prompts, one after the other. llama.cpp's server is one of them, with the engine `remote`: it has its
+prompt cache on by itself.
+
+Not here: how good suggestions are (`phi-ls eval`), single parts in isolation (bench_server.py).
 """
 
 import asyncio
@@ -21,12 +24,16 @@ from statistics import median
 from typing import Any
 
 from phi_backends.errors import BadInput
+from phi_backends.messages import Load
+from phi_server.bench_picture import Panel, draw
 from phi_server.documents import language_of
 from phi_server.lsp_client import LspClient, LspError
 
 REACTION_MS = 250.0
 CHARACTERS_PER_TOKEN = 3.0
 """Of code, in Phi-3's tokens: for how many of the tokens written were accepted."""
+KEYS_A_POINT = 10
+"""Of the curves in the picture."""
 OWN_ROUNDS = 300
 BIG_DOCUMENT_CHARACTERS = 1_000_000
 CAPABILITIES: dict[str, Any] = {"general": {"positionEncodings": ["utf-32"]}, "textDocument": {"inlineCompletion": {}}}
@@ -71,9 +78,9 @@ def session(file: Path | None, recording: Path | None) -> tuple[str, str, list[K
     return source.name, text[:cut], list(typed(text[cut:])) if recording is None else read_keys(recording)
 
 
-async def measure(engine_arguments: Sequence[str], name: str, text: str, keys: Sequence[Key], cancels: bool) -> dict[str, Any]:
+async def measure(load: Load, name: str, text: str, keys: Sequence[Key], cancels: bool) -> dict[str, Any]:
     """All figures. `cancels`: the editor cancels a request when the next key comes, as VS Code does and Neovim does not."""
-    server = [sys.executable, "-P", "-m", "phi_server", "serve", *engine_arguments]
+    server = [sys.executable, "-P", "-m", "phi_server", "serve", *_arguments(load)]
     initialize = {"rootUri": None, "capabilities": CAPABILITIES, "initializationOptions": {"statistics": False}}
     async with await LspClient.start(server, initialize) as editor:
         status = await editor.notification("phi-ls/status", lambda status: status["state"] in ("ready", "off"))
@@ -85,22 +92,50 @@ async def measure(engine_arguments: Sequence[str], name: str, text: str, keys: S
         return {"engine": {key: status[key] for key in ("engine", "model", "device")}, **report}
 
 
-def to_text(report: dict[str, Any]) -> str:
-    """The report for people."""
+def to_text(reports: Sequence[dict[str, Any]]) -> str:
+    """The reports for people, side by side."""
+    columns = [_column(report) for report in reports]
+    rows = [[label, *(column[label] for column in columns)] for label in columns[0]]
+    widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+
+
+def _column(report: dict[str, Any]) -> dict[str, str]:
     engine, own = report["engine"], report["own_ms"]
-    return "\n".join(
-        [
-            f"{engine['model']} on {engine['device']} with {engine['engine']}; {report['keys']} keys in {report['typing_s']:.0f} s",
-            f"ghost text         p50 {report['ghost_p50_ms']:.0f} ms, p95 {report['ghost_p95_ms']:.0f} ms after the key",
-            f"on time            {100 * report['on_time_share']:.0f} % of keys had a suggestion before the next one",
-            f"without the model  {100 * report['from_memory_share']:.0f} % of keys were answered from memory or not at all",
-            f"keystrokes saved   {report['saved_keys']} of {report['keys'] + report['saved_keys']}, in {report['accepted']} suggestions",
-            f"tokens written     {report['written_tokens']}, thrown away {report['thrown_away_tokens']}",
-            f"prefill            {report['prefilled_tokens_a_key']:.1f} tokens a key, and {report['ahead_tokens_a_key']:.1f} ahead of time",
-            f"processor          {report['cpu_s_a_minute']:.1f} s for each minute of typing",
-            f"server alone       p50 {own['p50']:.1f} ms, p99 {own['p99']:.1f} ms, with 1 MB open and the model at work",
-        ]
-    )
+    return {
+        "engine": f"{engine['engine']}, {engine['device']}",
+        "model": Path(engine["model"]).name,
+        "keys struck": f"{report['keys']} in {report['typing_s']:.0f} s",
+        "ghost text after the key": f"p50 {report['ghost_p50_ms']:.0f} ms, p95 {report['ghost_p95_ms']:.0f} ms",
+        "keys with it before the next key": f"{100 * report['on_time_share']:.0f} %, all right {100 * report['right_share']:.0f} %",
+        "keys that ran no model": f"{100 * report['from_memory_share']:.0f} %",
+        "keystrokes saved": f"{report['saved_keys']} of {report['keys'] + report['saved_keys']}, in {report['accepted']} suggestions",
+        "tokens written": f"{report['written_tokens']}, thrown away {report['thrown_away_tokens']}",
+        "tokens prefilled for each key": f"{report['prefilled_tokens_a_key']:.1f}, and {report['ahead_tokens_a_key']:.1f} ahead of time",
+        "processor for a minute of typing": f"{report['cpu_s_a_minute']:.1f} s",
+        "server alone, model at work": f"p50 {own['p50']:.1f} ms, p99 {own['p99']:.1f} ms",
+    }
+
+
+def picture(file: Path, reports: Sequence[dict[str, Any]]) -> None:
+    """Raises BadInput where it cannot be drawn."""
+    labels = [f"{r['engine']['engine']}, {Path(r['engine']['model']).name}, {r['engine']['device']}" for r in reports]
+    panels = [
+        Panel("Time to ghost text", "suggestions, %", "ms after the key, at most", _curves(labels, reports, "ghost_ms")),
+        Panel("Keystrokes saved", "keys struck", "keystrokes saved", _curves(labels, reports, "saved_by_key")),
+        Panel("Processor time", "s of typing", "s", _curves(labels, reports, "cpu_by_s")),
+    ]
+    draw(file, f"{reports[0]['keys'] + reports[0]['saved_keys']} characters typed", panels)
+
+
+def _curves(labels: Sequence[str], reports: Sequence[dict[str, Any]], name: str) -> dict[str, Sequence[tuple[float, float]]]:
+    return {label: report["curves"][name] for label, report in zip(labels, reports, strict=True)}
+
+
+def _arguments(load: Load) -> list[str]:
+    """The engine, for the command line of another phi-ls."""
+    options = (f"--engine-option={name}={json.dumps(value)}" for name, value in load.options.items())
+    return [f"--engine={load.engine}", f"--model={load.model}", f"--device={load.device}", *options]
 
 
 class _Typist:
@@ -115,20 +150,21 @@ class _Typist:
         """The version that the suggestion on show was made for, and its text."""
         self._asked: list[asyncio.Task[None]] = []
         self._pending: asyncio.Future[Any] | None = None
-        self.on_time = 0
 
     async def replay(self, keys: Sequence[Key], cancels: bool) -> dict[str, Any]:
         await self._editor.open(self._uri, self._text, self._language_id)
         before, cpu, started = await self._work(), _cpu_s(self._editor.process.pid), time.perf_counter()
-        typed_keys = accepted = saved = at = 0
+        typed_keys = accepted = saved = at = on_time = right = 0
+        saved_by_key, cpu_by_s = [(0, 0)], [(0.0, 0.0)]
         while at < len(keys):
             gap_s = keys[at].after_ms / 1000
             await asyncio.sleep(gap_s)
             if cancels and self._pending is not None and not self._pending.done():
                 await self._editor.cancel(self._pending)
             shown = self._shown[1] if self._shown is not None and self._shown[0] == self._version else ""
-            self.on_time += bool(shown)
             coming = "".join(key.text for key in keys[at : at + len(shown)])
+            on_time += bool(shown)
+            right += bool(shown) and coming == shown
             if shown and coming == shown and len(shown) > 1:
                 await asyncio.sleep(max(0.0, REACTION_MS / 1000 - gap_s))
                 await self._type(shown)
@@ -137,6 +173,9 @@ class _Typist:
                 await self._type(keys[at].text)
                 at += 1
             typed_keys += 1
+            if typed_keys % KEYS_A_POINT == 0:
+                saved_by_key.append((typed_keys, saved))
+                cpu_by_s.append((time.perf_counter() - started, _cpu_s(self._editor.process.pid) - cpu))
         await asyncio.wait(self._asked)
         minutes = (time.perf_counter() - started) / 60
         cpu = _cpu_s(self._editor.process.pid) - cpu
@@ -149,7 +188,8 @@ class _Typist:
             "typing_s": 60 * minutes,
             "ghost_p50_ms": median(ghosts),
             "ghost_p95_ms": _percentile(ghosts, 95),
-            "on_time_share": self.on_time / typed_keys,
+            "on_time_share": on_time / typed_keys,
+            "right_share": right / max(1, on_time),
             "from_memory_share": 1 - work["completion"]["requests"] / typed_keys,
             "model_runs": {priority: counts["requests"] for priority, counts in work.items()},
             "accepted": accepted,
@@ -159,6 +199,11 @@ class _Typist:
             "prefilled_tokens_a_key": work["completion"]["prefilled_tokens"] / typed_keys,
             "ahead_tokens_a_key": work["idle"]["prefilled_tokens"] / typed_keys,
             "cpu_s_a_minute": cpu / minutes,
+            "curves": {
+                "ghost_ms": [(percent, _percentile(ghosts, percent)) for percent in range(0, 101, 5)],
+                "saved_by_key": saved_by_key,
+                "cpu_by_s": cpu_by_s,
+            },
         }
 
     async def _type(self, text: str) -> None:

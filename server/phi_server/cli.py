@@ -92,10 +92,10 @@ def _parser() -> argparse.ArgumentParser:
     bench = command("bench", _bench, "measure how fast engines are, what the server adds to that, or what somebody who types gets")
     bench.add_argument("what", nargs="?", choices=("engine", "server", "typing"), default="engine", help="default: engine")
     bench.add_argument(
-        "--against", action="append", default=[], metavar="KEY=VALUE,…", help="engine: compare with this engine, model, device"
+        "--against", action="append", default=[], metavar="KEY=VALUE,…", help="engine, typing: compare with this engine, model, device"
     )
     bench.add_argument("--lengths", type=_lengths, metavar="N,…", help="engine: of prompts, in tokens (default: 32 to 2048)")
-    bench.add_argument("--picture", type=Path, metavar="FILE", help="engine: draw the latency curves into this PNG")
+    bench.add_argument("--picture", type=Path, metavar="FILE", help="engine, typing: draw the curves into this PNG")
     bench.add_argument("--file", type=Path, help="typing: the file whose text is typed, from a third of it on")
     bench.add_argument("--recording", type=Path, help='typing: recorded keys, a line {"after_ms": 130, "text": "x"} for each')
     bench.add_argument("--keys", type=int, default=250, help="typing: how many at most")
@@ -200,11 +200,6 @@ def _demo(options: argparse.Namespace) -> int:
 def _bench(options: argparse.Namespace) -> int:
     from phi_server import bench_engine, bench_picture, bench_server, bench_typing
 
-    if options.what == "typing":
-        name, text, keys = bench_typing.session(options.file, options.recording)
-        figures = asyncio.run(bench_typing.measure(_engine_arguments(options), name, text, keys[: options.keys], options.cancels))
-        print(json.dumps(figures) if options.json else bench_typing.to_text(figures))
-        return 0
     if options.what == "server":
         report = asyncio.run(bench_server.measure(settings_of(options), _engine_arguments(options)))
         print(json.dumps(report) if options.json else bench_server.to_text(report))
@@ -212,6 +207,13 @@ def _bench(options: argparse.Namespace) -> int:
     loads = bench_engine.candidates(settings_of(options), options.against)
     if options.picture:
         bench_picture.check(options.picture)
+    if options.what == "typing":
+        name, text, keys = bench_typing.session(options.file, options.recording)
+        reports = [asyncio.run(bench_typing.measure(load, name, text, keys[: options.keys], options.cancels)) for load in loads]
+        print(json.dumps({"runs": reports}) if options.json else bench_typing.to_text(reports))
+        if options.picture:
+            bench_typing.picture(options.picture, reports)
+        return 0
     with _progress() as show:
         measured = asyncio.run(bench_engine.compare(loads, options.lengths or bench_engine.LENGTHS, show))
     print(json.dumps(bench_engine.to_json(measured)) if options.json else bench_engine.to_text(measured))
