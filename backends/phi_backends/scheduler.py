@@ -46,6 +46,13 @@ SPEED_TOKENS, SPEED_STEPS = 32, 2
 """Run after loading, to learn how fast the engine is."""
 NEWEST_SPEED = 0.2
 """Weight of the newest measurement in the running mean."""
+CANCEL_S = 0.01
+"""Where the server may well have enough of a completion, its cancel is waited for so long: the next step would be in vain, and what comes
+behind the cancel would wait for it. It takes 2 to 4 ms."""
+CANCEL_SHARE = 0.1
+"""Of a step, which that may cost at most; a model of quick steps goes on at once."""
+UNLIKELY = 0.5
+"""The server stops what is not likely enough, and everything behind a line end that belongs to another statement."""
 LOOK_UP_S = 0.05
 """While an engine waits for another machine, messages are looked at so often."""
 
@@ -70,6 +77,8 @@ class _Job:
     """Since the last token was chosen: engines run the model in `append` or in `next`, so only both together tell how fast it is."""
     probability: float | None = 1.0
     """Of the text that was not sent yet."""
+    likelihood: float = 1.0
+    """Of the whole answer."""
 
 
 @dataclass
@@ -102,11 +111,18 @@ class Scheduler:
         self._idle: list[_Cache] = []
         """Least recently used first."""
         self._chunk = CHUNK_TOKENS[0]
+        self._may_be_enough = False
         self.speed = Speed()
 
     @property
     def busy(self) -> bool:
         return bool(self._jobs)
+
+    @property
+    def pause_s(self) -> float:
+        """How long to wait for a message before the next step."""
+        is_worth_it = self._may_be_enough and CANCEL_SHARE * self.speed.decode_token_ms >= 1000 * CANCEL_S
+        return CANCEL_S if is_worth_it else 0.0
 
     def measure(self) -> None:
         """Learns how fast the engine is."""
@@ -135,6 +151,7 @@ class Scheduler:
     def step(self) -> None:
         """One forward pass, at most, for the request whose turn it is: the most urgent, and of those the oldest."""
         job = min(self._jobs, key=lambda job: (job.message.priority, job.arrived))
+        self._may_be_enough = False
         try:
             self._advance(job)
         except PhiError as error:
@@ -260,6 +277,7 @@ class Scheduler:
         job.first_token = job.first_token or time.perf_counter()
         if not is_forced:  # what was forced says nothing about how sure the model is
             job.probability = None if job.probability is None or token.probability is None else job.probability * token.probability
+            job.likelihood *= 1.0 if token.probability is None else token.probability
         if token.id in self._engine.tokenizer.stop_ids:
             self._end(job, "stop")
             return False
@@ -275,6 +293,7 @@ class Scheduler:
         if text or (is_end and job.message.stop and job.probability != 1.0):  # how sure the end is counts, though it has no text
             self._emit(Text(job.message.request, text, job.probability))
             job.probability = 1.0
+            self._may_be_enough |= job.message.priority == Priority.COMPLETION and ("\n" in text or job.likelihood < UNLIKELY)
 
     def _end(self, job: _Job, reason: Literal["stop", "length", "cancelled"]) -> None:
         if reason != "cancelled":

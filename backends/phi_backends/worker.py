@@ -63,13 +63,15 @@ def _serve(pipe: BinaryIO, inbox: Inbox) -> None:
         raise EngineError("The first message to the engine process must be Load.")
     scheduler = _load(pipe, request)
     while True:
-        while not (scheduler.busy and inbox.empty()):
-            message, arrived = inbox.get()
-            if isinstance(message, Generate):
-                scheduler.submit(message, arrived)
-            elif isinstance(message, Cancel):
-                scheduler.cancel(message)
-        scheduler.step()
+        try:
+            message, arrived = inbox.get(timeout=scheduler.pause_s if scheduler.busy else None)
+        except queue.Empty:
+            scheduler.step()
+            continue
+        if isinstance(message, Generate):
+            scheduler.submit(message, arrived)
+        elif isinstance(message, Cancel):
+            scheduler.cancel(message)
 
 
 def _load(pipe: BinaryIO, request: Load) -> Scheduler:
