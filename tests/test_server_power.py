@@ -1,10 +1,15 @@
-"""Whether the machine runs on battery, from what Linux says."""
+"""Whether the machine runs on battery, from what Linux says, and when nothing is done ahead of time."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from phi_backends.messages import Loaded
 from phi_server.power import linux, on_battery
+from phi_server.session import Session
+from phi_server.settings import Settings
 
 
 def supply(folder: Path, name: str, **values: str) -> None:
@@ -30,3 +35,19 @@ def test_a_machine_that_tells_nothing(tmp_path: Path) -> None:
     assert not linux(tmp_path)
     assert not linux(tmp_path / "nothing")
     assert on_battery() in (True, False)
+
+
+@pytest.mark.parametrize(
+    ("engine", "changed", "works"),
+    [
+        ("openvino", {}, True),
+        ("openvino", {"saves_power": lambda: True}, False),
+        ("openvino", {"settings": Settings(inline_completion=False)}, False),
+        ("openvino", {"loaded": None}, False),
+        ("remote", {}, False),
+    ],
+)
+def test_what_nobody_asked_for_is_not_asked_of_a_server_of_others(engine: str, changed: dict[str, Any], works: bool) -> None:
+    loaded = Loaded(engine, "a model", "CPU", "asked for", 2048, "phi3", "phi3", 0.0)
+    session = SimpleNamespace(**{"loaded": loaded, "settings": Settings(), "saves_power": lambda: False, **changed})
+    assert Session.works_ahead(cast(Session, session)) is works
