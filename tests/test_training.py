@@ -1,29 +1,27 @@
-"""Training: the rules for the corpus and the documents, and (slow) the toy run through every stage.
+"""Training: the rules for the corpus, the documents and the cursors. No torch is needed.
 
-The fast tests need no torch. The toy run needs the extra `train` and is skipped, with the reason, where something is missing.
+Not here: the toy run through every stage (runtimes/test_training_toy.py).
 """
 
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
-import json
-import os
 import random
-import subprocess
+import re
 import sys
 from email.message import Message
 from pathlib import Path
 
 import pytest
 
+from phi_backends.model_folder import EMBEDDED_FOLDER
 from phi_prompts import chat, tasks
 from phi_prompts.prompt import Control
 
 TRAINING = Path(__file__).resolve().parent.parent / "training"
 sys.path.insert(0, str(TRAINING))
 
-from phi_train import corpus, documents  # noqa: E402
+from phi_train import corpus, cursors, documents  # noqa: E402
 from phi_train.corpus import SourceFile  # noqa: E402
 
 CODE = "".join(f"def function_{n}(argument):\n    return argument + {n}\n\n\n" for n in range(40))
@@ -99,6 +97,13 @@ def test_requirements_are_pinned_and_hold_nothing_held_out() -> None:
     assert {line.split("==")[0].lower() for line in held} == set(corpus.HELD_OUT_PACKAGES)
 
 
+def test_the_estimates_are_fitted_to_packages_that_are_neither_learnt_from_nor_judged_on() -> None:
+    texts = [(TRAINING / f"{name}-requirements.txt").read_text(encoding="utf-8") for name in ("calibration", "corpus", "held-out")]
+    names = [{line.split("==")[0].lower() for line in text.splitlines() if not line.startswith("#")} for text in texts]
+    assert names[0] == set(corpus.CALIBRATION_PACKAGES)
+    assert not names[0] & (names[1] | names[2])
+
+
 def test_completions_cover_the_file_once_and_follow_the_format() -> None:
     found = list(documents.completions(FILE, 512, random.Random(0)))
     assert "".join(d.answer for d in found) == CODE
@@ -145,32 +150,16 @@ def test_the_model_learns_the_very_prompts_that_the_server_sends() -> None:
         assert documents.text_of(document) == spelled(ask(chat_format, "small", selection=code)) + "<|end|>"
 
 
-NEEDED = ("torch", "tokenizers", "transformers", "optimum.intel", "openvino", "nncf")
+def test_a_cursor_stands_in_code_and_asks_for_the_rest_of_its_line() -> None:
+    asked = cursors.cursors([FILE] * 5, 5, random.Random(1))
+    assert [cursor.kind for cursor in asked] == [kind for kind in cursors.KINDS for _ in range(5)]
+    for cursor in asked:
+        assert cursor.before + cursor.target + cursor.below == CODE
+        assert len(cursor.target.strip()) >= 2
+        assert cursor.is_right(cursor.target + " ") and not cursor.is_right(cursor.target + "x")
 
 
-def missing() -> list[str]:
-    return [name for name in NEEDED if importlib.util.find_spec(name.split(".")[0]) is None]
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(bool(missing()), reason=f"the toy training needs the extra `train`; missing here: {', '.join(missing())}")
-def test_toy_run_goes_through_every_stage(tmp_path: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(TRAINING)}
-    command = [sys.executable, "-m", "phi_train", "all", "--toy", "--work", str(tmp_path)]
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
-    assert run.returncode == 0, run.stderr[-4000:]
-    names = {f.name for f in (tmp_path / "model").iterdir()}
-    assert {
-        "openvino_model.xml",
-        "openvino_model.bin",
-        "tokenizer.json",
-        "config.json",
-        "generation_config.json",
-        "NOTICE",
-        "MODEL_CARD.md",
-    } <= names
-    facts = json.loads((tmp_path / "evaluation.json").read_text(encoding="utf-8"))
-    curve = facts["training"]["held_out_bits_per_byte"]
-    assert curve[-1]["bits_per_byte"] < 5.0, "an untrained model needs more than 5 bits for a byte"
-    assert abs(facts["bits_per_byte"]["int8"] - facts["bits_per_byte"]["fp32"]) < 0.05
-    assert facts["next_line"]["cursors"] == 16
+def test_the_server_shows_the_sentence_of_the_embedded_model_because_the_card_says_that_it_is_worth_it() -> None:
+    card = (EMBEDDED_FOLDER / "MODEL_CARD.md").read_text(encoding="utf-8")
+    f1, echo = map(float, re.findall(r"(?:shares|scores) (0\.\d+)", card))
+    assert f1 > echo

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from phi_train.corpus import HELD_OUT_PACKAGES, HELD_OUT_STDLIB, PACKAGE_CHARACTERS
+from phi_train.corpus import CALIBRATION_PACKAGES, HELD_OUT_PACKAGES, HELD_OUT_STDLIB, PACKAGE_CHARACTERS
 from phi_train.model import PRESETS
 
 CARD = """# {name}
@@ -25,32 +25,44 @@ It completes Python lines inside phi-ls where no Phi model has been installed. I
 
 ## How good it is
 
-Measured on the folder as it ships, through OpenVINO on a CPU, on packages kept out of training: {held_packages};
-of the standard library {held_stdlib}. Training files of which more than half repeats held-out files
-were dropped too; packages that resemble a held-out one (quart and flask, textual and rich) stayed.
+Measured on the folder as it ships, by the server's own code and the engine's own process on a CPU, on packages kept out of training:
+{held_packages}; of the standard library {held_stdlib}. Training files of which more than half
+repeats held-out files were dropped too; packages that resemble a held-out one (quart and flask, textual and rich) stayed.
 
 **Next line.** The cursor stands in a line of code; right means that the rest of the line is the same to the character, white space at
-the right aside. The heuristic copies what followed the longest earlier match (at least 10 characters) in the same file.
+the right aside. phi-ls shows the likelier of the model's line and a *copy*: what followed the longest match (at least 10 characters) of
+the text before the cursor in the same file.
 
 {next_line}
 
-Either: the model or the heuristic is right, which no gate can exceed. Healing: the model starts again at the beginning of the word (and
-the space before it) and must agree with what has been typed.
+That is {ratio:.2f} times what copying alone gets right, {simple_ratio:.2f} times what the simple copy does. Simple copy: the same from the
+text above the cursor alone, indentation counted as a match. Healing: the model starts again at the beginning of the word (and the space
+before it) and must agree with what has been typed. Either: the model or the copy is right, which no choice between them can exceed.
 
-**Only when it is sure.** Lines whose probability P(line), the product of their tokens' probabilities, exceeds a threshold:
+**Only when it is likely.** While one types, phi-ls shows lines from a probability on: the setting `min_probability`,
+{min_probability} by default. Then **{shown:.1%} of these cursors get a suggestion, and {right_when_shown:.1%} of those are right**;
+inside a word {word_shown:.1%} and {word_right:.1%}. Without a model (none installed, or it is loading) copies alone are shown.
 
 {gate}
+
+A model's probability is the product of its tokens'; a copy's was fitted to {calibration_copies:,} copies in 13 packages that were neither
+learnt from nor judged on here ({calibration}). Lines that a copy and the model agree on are likelier than either says.
 
 **Bits per byte** on {documents} held-out documents: {int8:.3f} with the int8 weights that ship, {fp32:.3f} in fp32 before quantisation.
 On the way: {curve}.
 
-**Speed.** Median {milliseconds:.0f} ms a line, prompt included and nothing cached ({machine}).
+**int8** gets {int8_right:.1%} of {precision_cursors:,} lines right, the same weights in fp32 {fp32_right:.1%}:
+{only_int8} are right with int8 alone, {only_fp32} with fp32 alone.
+
+**Speed** ({machine}): median {warm_ms:.0f} ms to a whole line while one types, the prompt in the KV cache
+but for the newest token; {cold_ms:.0f} ms with nothing cached; a copy takes {copy_ms:.1f} ms.
 
 ## What it cannot do
 
 - **It cannot explain code truthfully.** Asked for an explanation it writes a fluent sentence in the style of a docstring, mostly guessed
-  from names. Over {explained} held-out functions its sentence shares {word_f1} of its words (F1) with the real docstring; repeating the
-  function's name alone scores {echo_f1}.
+  from names. Over {explained} held-out functions its sentence shares {word_f1:.3f} of its words (F1) with the real docstring; repeating
+  the function's name alone scores {echo_f1:.3f} (standard error of the difference {echo_error:.3f}). So phi-ls shows an outline computed
+  from the syntax, {sentence}.
 - It knows no language but Python, does not follow instructions other than its three formats, and cannot hold a conversation.
 - It sees at most {context} tokens, and nothing of other files.
 - It may repeat names and idioms of the packages that it learnt from, invent attributes that do not exist, and write insecure code.
@@ -62,7 +74,7 @@ Right, and not to be had by copying:
 
 {good}
 
-Wrong, though the model was surest:
+Wrong, though they were likeliest:
 
 {bad}
 
@@ -82,8 +94,7 @@ The texts are windows of files with the lines below the cursor, and functions wi
 `python -m phi_train all --work FOLDER` with the folder `training` on `PYTHONPATH` and the extra `train` installed: it installs the pinned
 packages (as text, never imported) and runs every stage. `--toy` shows all stages in two minutes; `--preset small` is meant for one GPU.
 The {tokens:.1f} million tokens took {hours:.1f} hours on two CPU cores that were busy with other work, {speed:,.0f} tokens
-a second; the learning rate fell from {decay:.1f} million tokens on, towards an end that was moved while it trained. `--tokens` sets
-the total.
+a second; {decay}. `--tokens` sets the total.
 """
 
 
@@ -94,16 +105,33 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 def next_line_table(facts: dict[str, Any]) -> str:
     rows = []
     for label, row in (("line start and mid-line", facts["next_line"]), *facts["next_line_by_kind"].items()):
-        shares = [row[key] for key in ("model", "model_without_healing", "copy_heuristic", "either", "model_where_nothing_to_copy")]
+        shares = [row[key] for key in ("right", "model", "model_without_healing", "copy", "simple_copy", "either")]
         rows.append([label, f"{row['cursors']:,}", *(f"{share:.3f}" for share in shares)])
-    header = ["cursor", "cursors", "model", "model without healing", "copy heuristic", "either", "model, where there is nothing to copy"]
-    return table(header, rows)
+    return table(["cursor", "cursors", "phi-ls", "model alone", "without healing", "copy alone", "simple copy", "either"], rows)
+
+
+def gate_table(rows: list[dict[str, float]]) -> str:
+    names = ("ships", "model", "copy")
+    cells = [[f"{r['threshold']:.1f}", *(f"{r[n + '_shown']:.1%}, {r[n + '_right']:.2f}" for n in names)] for r in rows]
+    return table(["from a probability of", "phi-ls: shown, right when shown", "model alone", "copy alone"], cells)
 
 
 def completion(sample: dict[str, Any]) -> str:
-    return f"`{sample['path']}`, P(line) {sample['probability']:.2f}\n\n```python\n{sample['before']}⟨{sample['model']}⟩\n```\n" + (
-        "" if sample["model"].rstrip() == sample["truth"].rstrip() else f"The file says `{sample['truth'].strip()}`.\n"
-    )
+    source = "copied" if sample["is_copy"] else "written"
+    header = f"`{sample['path']}`, {source}, probability {sample['probability']:.2f}"
+    text = f"{header}\n\n```python\n{sample['before']}⟨{sample['shown']}⟩\n```\n"
+    return text if sample["shown"].rstrip() == sample["truth"].rstrip() else text + f"The file says `{sample['truth'].strip()}`.\n"
+
+
+def beats_the_echo(explained: dict[str, Any]) -> bool:
+    """Whether the model's sentences are worth showing: by more than two standard errors."""
+    return bool(explained["word_f1"] - explained["name_echo_word_f1"] > 2 * (explained["gain_standard_error"] or 0.0))
+
+
+def decay_of(training: dict[str, Any]) -> str:
+    """When the learning rate fell: twice, where a model that was done was trained on."""
+    spans = " and ".join(f"from {a / 1e6:.0f} to {b / 1e6:.0f}" for a, b in training["decays"])
+    return f"the learning rate fell {spans} million tokens"
 
 
 def explanation(sample: dict[str, Any]) -> str:
@@ -113,7 +141,15 @@ def explanation(sample: dict[str, Any]) -> str:
 def write(work: Path, name: str, folder_bytes: int) -> str:
     facts = json.loads((work / "evaluation.json").read_text(encoding="utf-8"))
     corpus = json.loads((work / "corpus.json").read_text(encoding="utf-8"))
+    timing = json.loads((work / "timing.json").read_text(encoding="utf-8"))
+    calibration = json.loads((work / "calibration.json").read_text(encoding="utf-8"))
     training, preset = facts["training"], PRESETS[facts["training"]["preset"]]
+    best, word, precision, explained = (
+        facts["next_line"],
+        facts["next_line_by_kind"]["inside a word"],
+        facts["precision"],
+        facts["explanations"],
+    )
     curve = training["held_out_bits_per_byte"]
     marks = curve[:: max(1, len(curve) // 6)][:6] + curve[-1:]
     inside = 4 * preset.d * preset.d + 3 * preset.d * preset.ff
@@ -133,19 +169,31 @@ def write(work: Path, name: str, folder_bytes: int) -> str:
         held_packages=", ".join(HELD_OUT_PACKAGES),
         held_stdlib=", ".join(HELD_OUT_STDLIB),
         next_line=next_line_table(facts),
-        gate=table(
-            ["P(line) above", "shown", "right when shown"],
-            [[f"{r['threshold']:.1f}", f"{r['shown']:.1%}", f"{r['right']:.2f}"] for r in facts["gate"]],
-        ),
+        ratio=best["right"] / max(best["copy"], 1e-9),
+        simple_ratio=best["right"] / max(best["simple_copy"], 1e-9),
+        min_probability=facts["min_probability"],
+        shown=best["shown"],
+        right_when_shown=best["right_when_shown"],
+        word_shown=word["shown"],
+        word_right=word["right_when_shown"],
+        gate=gate_table(facts["gate"]),
+        calibration_copies=calibration["copies"],
+        calibration=", ".join(CALIBRATION_PACKAGES),
+        int8_right=precision["int8"],
+        fp32_right=precision["fp32"],
+        precision_cursors=precision["cursors"],
+        only_int8=precision["only_int8_right"],
+        only_fp32=precision["only_fp32_right"],
         documents=facts["bits_per_byte"]["documents"],
         int8=facts["bits_per_byte"]["int8"],
         fp32=facts["bits_per_byte"]["fp32"],
         curve=", ".join(f"{m['bits_per_byte']:.3f} after {m['tokens'] / 1e6:.1f} M tokens" for m in marks),
-        milliseconds=facts["milliseconds_a_line_median"],
-        machine=facts["machine"],
-        explained=facts["explanations"]["count"],
-        word_f1=facts["explanations"]["word_f1"],
-        echo_f1=facts["explanations"]["name_echo_word_f1"],
+        **{key: timing[key] for key in ("machine", "warm_ms", "cold_ms", "copy_ms")},
+        explained=explained["count"],
+        word_f1=explained["word_f1"],
+        echo_f1=explained["name_echo_word_f1"],
+        echo_error=explained["gain_standard_error"] or 0.0,
+        sentence="and marks its sentence as a guess" if beats_the_echo(explained) else "and not its sentence",
         good="\n".join(map(completion, facts["samples"]["good"])),
         bad="\n".join(map(completion, facts["samples"]["bad"])),
         explanations="\n".join(map(explanation, facts["explanations"]["samples"])),
@@ -154,7 +202,7 @@ def write(work: Path, name: str, folder_bytes: int) -> str:
         megacharacters=corpus["characters"] / 1e6,
         packages=len(corpus["packages"]) - 1,
         rules=", ".join(f"{rule} ({count:,} files)" for count, rule in rules),
-        decay=training["decay_from"] / 1e6,
+        decay=decay_of(training),
         hours=training["seconds"] / 3600,
         speed=training["tokens"] / training["seconds"],
     )

@@ -19,6 +19,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 HELD_OUT_PACKAGES = ("flask", "click", "requests", "rich", "werkzeug", "anyio", "jsonschema", "traitlets")
+CALIBRATION_PACKAGES = (
+    "arrow", "boltons", "cattrs", "cookiecutter", "dnspython", "fabric", "httpie", "mistune", "peewee", "pika", "structlog", "tinydb",
+    "tox",
+)  # fmt: skip
 HELD_OUT_STDLIB = ("json", "argparse", "logging", "asyncio")
 
 PERMISSIVE = re.compile(
@@ -31,6 +35,10 @@ COPYLEFT = re.compile(r"\b(l?gpl|agpl|mpl|general public license|mozilla public 
 FILE_CHARACTERS = (200, 100_000)
 PACKAGE_CHARACTERS = 4_000_000
 """Cap on one package, so that the five largest do not make up half of what the model knows."""
+CALIBRATION_CHARACTERS = 600_000
+"""Cap on one package of those that the estimates are fitted to."""
+TOY_SHARE = 0.25
+"""Of the standard library."""
 TESTS_KEPT_ONE_IN = 12
 SHINGLE_LINES = 4
 NEAR_DUPLICATE_SHARE = 0.5
@@ -212,7 +220,7 @@ def gather(
     version = ".".join(map(str, sys.version_info[:3]))
     texts = [(path, read_python(root / path)) for path in stdlib]
     if toy:
-        texts = [(path, text) for path, text in texts if is_held_out_stdlib(path) or fraction(path) < 0.25]
+        texts = [(path, text) for path, text in texts if is_held_out_stdlib(path) or fraction(path) < TOY_SHARE]
     for path, text in texts:
         if text and is_held_out_stdlib(path) and fault(path, text) is None:
             held.append(SourceFile("cpython", path, text))
@@ -246,6 +254,25 @@ def gather(
     return trained, held, used, sieve.counts
 
 
+def calibration_files(packages: Path | None, trained: list[SourceFile], held: list[SourceFile]) -> list[SourceFile]:
+    """Files of yet other packages that repeat neither. A toy has none: it takes what the toy corpus leaves of the standard library."""
+    sieve = Sieve()
+    for file in (*trained, *held):
+        sieve.forbid(file.text)
+    if packages is None:
+        root, paths = standard_library()
+        texts = [("cpython", path, read_python(root / path)) for path in paths if TOY_SHARE <= fraction(path) < 2 * TOY_SHARE]
+    else:
+        texts = [(d.metadata["Name"].lower(), path, read_python(packages / path)) for d, paths in packages_in(packages) for path in paths]
+    found: list[SourceFile] = []
+    characters: Counter[str] = Counter()
+    for name, path, text in texts:
+        if text and characters[name] < CALIBRATION_CHARACTERS and sieve.admits(path, text):
+            found.append(SourceFile(name, path, text))
+            characters[name] += len(text)
+    return found
+
+
 def write_jsonl(path: Path, files: Iterable[SourceFile]) -> None:
     with path.open("w", encoding="utf-8") as out:
         for file in files:
@@ -266,15 +293,17 @@ def notice(packages: list[Package]) -> str:
 
 
 def run(work: Path, folder: Path, toy: bool) -> None:
-    """Writes train.jsonl, held_out.jsonl, NOTICE and corpus.json into `work`."""
-    packages, held_out = None, None
+    """Writes train.jsonl, held_out.jsonl, calibration.jsonl, NOTICE and corpus.json into `work`."""
+    packages, held_out, calibration = None, None, None
     if not toy:
-        packages, held_out = work / "packages", work / "held-out-packages"
+        packages, held_out, calibration = work / "packages", work / "held-out-packages", work / "calibration-packages"
+        install(folder / "calibration-requirements.txt", calibration)
         install(folder / "corpus-requirements.txt", packages)
         install(folder / "held-out-requirements.txt", held_out)
     trained, held, used, counts = gather(packages, held_out, toy)
     write_jsonl(work / "train.jsonl", trained)
     write_jsonl(work / "held_out.jsonl", held)
+    write_jsonl(work / "calibration.jsonl", calibration_files(calibration, trained, held))
     (work / "NOTICE").write_text(notice(used), encoding="utf-8")
     characters = sum(len(f.text) for f in trained)
     facts = {

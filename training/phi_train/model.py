@@ -33,8 +33,6 @@ class Preset:
 PRESETS = {
     "toy": Preset(d=64, layers=2, heads=2, ff=176, vocabulary=1024),
     "nano": Preset(d=256, layers=6, heads=4, ff=704),
-    "nano384": Preset(d=384, layers=6, heads=6, ff=1024),
-    "nano320": Preset(d=320, layers=6, heads=5, ff=896),
     "small": Preset(d=512, layers=8, heads=8, ff=1376),
 }
 
