@@ -5,8 +5,10 @@ or their folder (`dev.py editors`): they fetch the editors first.
 import json
 import os
 import shutil
+import subprocess
 import sys
 import time
+import venv
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -100,6 +102,44 @@ def embedded() -> dict[str, Any]:
 def echo(reply: str, ms_per_token: float = 0) -> dict[str, Any]:
     """Settings for an engine that answers this, in that time."""
     return {"engine": "echo", "engine_options": {"reply": reply, "ms_per_token": ms_per_token, "templates": "phi3"}}
+
+
+def pasted(readme: Path, language: str, changes: dict[str, str]) -> str:
+    """What a README says to paste, with its example paths and settings made real."""
+    text = readme.read_text(encoding="utf-8").partition(f"```{language}\n")[2].partition("```")[0]
+    for example, real in changes.items():
+        assert example in text, f"{readme} does not say {example}"
+        text = text.replace(example, real)
+    return text
+
+
+@pytest.fixture(scope="session")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The command of an installation that has neither a runtime nor a model."""
+    folder = tmp_path_factory.mktemp("bare")
+    pip = (
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-compile",
+        "--target",
+        str(folder / "libs"),
+    )
+    installed = subprocess.run([*pip, "-c", str(ROOT / "constraints.txt"), str(ROOT)], capture_output=True, text=True, check=False)
+    if installed.returncode:
+        pytest.skip(f"an installation without a runtime: {installed.stderr.strip().splitlines()[-1]}")
+    shutil.rmtree(folder / "libs" / "phi_backends" / "models")
+    return ["/usr/bin/env", f"PYTHONPATH={folder / 'libs'}", without_phi_ls(folder), "-P", "-m", "phi_server", "serve"]
+
+
+def without_phi_ls(folder: Path) -> str:
+    """A Python of its own that has pip, and neither phi-ls nor a runtime."""
+    environment = folder / "empty"
+    venv.create(environment, with_pip=True)
+    return str(environment / "bin" / "python")
 
 
 def path_with_phi_ls(folder: Path) -> str:

