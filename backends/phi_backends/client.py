@@ -18,6 +18,7 @@ import anyio
 from anyio.abc import ByteReceiveStream, Process
 from anyio.streams.buffered import BufferedByteReceiveStream
 
+from phi_backends.elsewhere import worker_command
 from phi_backends.errors import EngineError, PhiError, WorkerDied
 from phi_backends.messages import Cancel, Done, Failed, Generate, Load, Loaded, Loading, Priority, Text, ToWorker, decode, encode
 from phi_prompts.prompt import Prompt
@@ -58,11 +59,11 @@ class Client:
         self,
         load: Load,
         on_status: Callable[[EngineStatus], None] = lambda status: None,
-        python: str = sys.executable,
+        python: str | None = None,
         unload_after_s: float = 0,
     ) -> None:
-        """`python` is the interpreter of the environment that holds the engine's runtime. Where nothing was asked of it for
-        `unload_after_s`, the process is ended until `wake`; 0: never."""
+        """`python` is the interpreter of the environment that holds the engine's runtime; None: see elsewhere.py. Where
+        nothing was asked of it for `unload_after_s`, the process is ended until `wake`; 0: never."""
         self._load = load
         self._on_status = on_status
         self._python = python
@@ -163,11 +164,11 @@ class Client:
 
     async def _one_life(self) -> bool:
         """From start to end of one process. Returns whether it had a model loaded."""
-        command = [self._python, "-P", "-m", "phi_backends.worker"]
+        command = worker_command(self._load.engine, self._python)
         try:
             process = await anyio.open_process(command, stderr=None, cwd=Path(sys.executable).anchor, creationflags=_NO_WINDOW)
         except OSError as error:
-            self._set(EngineStatus("off", f"The engine process could not be started ({error}). Check the interpreter {self._python}."))
+            self._set(EngineStatus("off", f"The engine process could not be started ({error}). Check the interpreter {command[0]}."))
             return False
         was_loaded = False
         self.pid = process.pid

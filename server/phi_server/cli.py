@@ -1,4 +1,4 @@
-"""The command line: `phi-ls serve`, `complete`, `explain`, `doctor`, `models`, `demo`, `bench`, `eval`.
+"""The command line: `phi-ls serve`, `complete`, `explain`, `doctor`, `models`, `runtimes`, `demo`, `bench`, `eval`.
 
 Lines and characters are counted from 1, as editors show them. Bad input gets one sentence with the remedy on stderr and exit code 2,
 an internal failure 1. Progress goes to stderr, and only to a terminal.
@@ -23,7 +23,7 @@ import anyio
 from phi_backends.client import Client
 from phi_backends.errors import BadInput, PhiError
 from phi_backends.messages import Loaded
-from phi_server import models
+from phi_server import models, runtimes
 from phi_server.documents import Position, Range, Snapshot, language_of
 from phi_server.explanation import explain
 from phi_server.inline_completion import complete
@@ -76,6 +76,9 @@ def _parser() -> argparse.ArgumentParser:
     doctor = command("doctor", _doctor, "say what is installed, what it can run on, what is missing and how to mend it")
     doctor.add_argument("--measure", action="store_true", help="measure what was not measured yet, some seconds each; `auto` chooses by it")
     models.add_commands(command("models", lambda options: int(options.run_models(options)), "list, fetch, convert, check, remove models"))
+    runtimes.add_commands(
+        command("runtimes", lambda options: int(options.run_runtimes(options)), "make environments for engines that need one of their own")
+    )
     demo = command("demo", _demo, "show it at work: completions and an explanation, typed into a sample project")
     demo.add_argument("--quick", action="store_true", help="type without pauses")
     evaluating = command("eval", _eval, "measure how good suggestions are, on infilling cases or on a folder's own lines")

@@ -5,6 +5,8 @@ from typing import Final
 ENGINES: Final = {
     "openvino": "phi_backends.engines.openvino",
     "onnx": "phi_backends.engines.onnx",
+    "optimum": "phi_backends.engines.optimum",
+    "intel-npu": "phi_backends.engines.intel_npu",
     "remote": "phi_backends.engines.remote",
     "echo": "phi_backends.engines.echo",
 }
