@@ -12,6 +12,7 @@
 
 (require 'cl-lib)
 (require 'eglot)
+(require 'map)
 
 (defgroup phi-ls nil "Code completed and explained by a model on your machine." :group 'tools)
 
@@ -38,39 +39,67 @@
     ("ready" (format "%s on %s" (plist-get phi-ls-status :model) (plist-get phi-ls-status :device)))
     (state (format "phi-ls: %s" state))))
 
+(defvar phi-ls--warned nil "Whether the user was told that the program is not there.")
+
 (defun phi-ls--installed-p ()
-  "Whether the program is there; tells the user when it is not."
+  "Whether the program is there; tells the user, once, when it is not."
   (or (executable-find (car phi-ls-command))
-      (display-warning 'phi-ls (format "phi-ls is not installed: there is no program \"%s\".  \
-Install it as its README says, or name it in `phi-ls-command'." (car phi-ls-command)))))
+      (prog1 nil (unless phi-ls--warned
+        (setq phi-ls--warned t)
+        (display-warning 'phi-ls (format "phi-ls is not installed: there is no program \"%s\".  \
+Install it as its README says, or name it in `phi-ls-command'." (car phi-ls-command)))))))
 
 ;; Explanations
 
+(defvar phi-ls--asked-about nil
+  "The last complete explanation that can be asked about: a property list with :thread, :request and :notify.")
+
 (defun phi-ls--explain (argument request notify)
   "Have the code that ARGUMENT names explained, in a buffer that is returned.
-REQUEST sends a request, given its parameters, what to do afterwards and what to do with an error message; NOTIFY a notification."
+REQUEST sends a request, given its parameters, what to do with the result and with an error message; NOTIFY sends a notification."
   (phi-ls-cancel)
-  (let* ((token (format "phi-ls-explanation-%d" (cl-incf phi-ls--tokens)))
-         (buffer (get-buffer-create "*phi-ls explanation*"))
-         (explaining (list :token token :buffer buffer :notify notify))
-         (end (lambda (&rest _) (when (eq phi-ls--explaining explaining) (setq phi-ls--explaining nil)))))
+  (let ((buffer (get-buffer-create "*phi-ls explanation*")))
     (with-current-buffer buffer
       (let ((inhibit-read-only t)) (erase-buffer))
       (if (fboundp 'markdown-view-mode) (markdown-view-mode) (special-mode))
       (visual-line-mode)
+      (use-local-map (make-composed-keymap (define-keymap "a" #'phi-ls-ask) (current-local-map)))
       (add-hook 'kill-buffer-hook #'phi-ls-cancel nil t))
     (display-buffer buffer)
-    (setq phi-ls--explaining explaining)
-    (funcall request
-             (list :command "phi-ls.explain" :workDoneToken (concat token "-work")
-                   :arguments (vector (append argument (list :partialResultToken token))))
-             end
-             (lambda (message) (funcall end) (phi-ls--append buffer message)))
+    (phi-ls--stream "phi-ls.explain" argument request notify)
     buffer))
+
+(defun phi-ls--stream (command argument request notify)
+  "Have COMMAND run with ARGUMENT, and its text appended to the explanation's buffer.  REQUEST and NOTIFY as above."
+  (phi-ls-cancel)
+  (let* ((token (format "phi-ls-explanation-%d" (cl-incf phi-ls--tokens)))
+         (buffer (get-buffer-create "*phi-ls explanation*"))
+         (explaining (list :token token :buffer buffer :notify notify))
+         (end (lambda () (when (eq phi-ls--explaining explaining) (setq phi-ls--explaining nil)))))
+    (setq phi-ls--explaining explaining
+          phi-ls--asked-about nil)
+    (funcall request
+             (list :command command :workDoneToken (concat token "-work")
+                   :arguments (vector (append argument (list :partialResultToken token))))
+             (lambda (result)
+               (funcall end)
+               (let ((thread (if (hash-table-p result) (gethash "thread" result) (plist-get result :thread))))
+                 (when (integerp thread)
+                   (setq phi-ls--asked-about (list :thread thread :request request :notify notify)))))
+             (lambda (message) (funcall end) (phi-ls--append buffer message)))))
+
+(defun phi-ls-ask (question)
+  "Ask a further QUESTION about the last explanation."
+  (interactive "sA further question: ")
+  (pcase phi-ls--asked-about
+    ('nil (message "phi-ls: there is no explanation to ask about: it is not complete, or the model takes no questions."))
+    ((map :thread :request :notify)
+     (phi-ls--append "*phi-ls explanation*" (format "\n\n**%s**\n\n" question))
+     (phi-ls--stream "phi-ls.followUp" (list :thread thread :question question) request notify))))
 
 (defun phi-ls--append (buffer text)
   "Put TEXT at the end of BUFFER."
-  (when (buffer-live-p buffer)
+  (when (buffer-live-p (get-buffer buffer))
     (with-current-buffer buffer
       (let ((inhibit-read-only t))
         (save-excursion (goto-char (point-max)) (insert text))))))

@@ -11,21 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from editors.conftest import CLIENTS, SERVER, available, children, echo, until
+from editors.conftest import CLIENTS, SERVER, available, children, echo, pasted, until
 from editors.install import debian, program
 from editors.terminal import Terminal
 
 LONG = "It adds an item. " * 400
-VIMRC = """
-set nocompatible noswapfile runtimepath^={client}
-filetype plugin indent on
-syntax on
-let g:phi_ls_command = {command}
-let g:phi_ls_settings = json_decode('{settings}')
-inoremap <Tab> <Cmd>call phi_ls#Accept("\\<Tab>")<CR>
-inoremap <C-L> <Cmd>call phi_ls#AcceptWord("\\<C-L>")<CR>
-autocmd VimEnter * let g:test = ch_open('127.0.0.1:{port}')
-"""
+BEFORE = "set nocompatible noswapfile\nfiletype plugin indent on\nsyntax on\n"
+AFTER = "\nautocmd VimEnter * let g:test = ch_open('127.0.0.1:{port}')\n"
+README = CLIENTS / "vim" / "README.md"
 EXPLANATION = "join(flatten(map(filter(getbufinfo(), {_, b -> b.name =~# 'explanation'}), {_, b -> getbufline(b.bufnr, 1, '$')})), '|')"
 
 
@@ -81,9 +74,13 @@ def start(folder: Path, home: dict[str, str], record_property: Callable[[str, ob
     running = ExitStack()
 
     def run(settings: dict[str, Any], command: list[str] = SERVER) -> Vim:
-        values = {"client": CLIENTS / "vim", "port": listener.getsockname()[1]}
+        changes = {
+            "/path/to/phi-ls/editor-clients/vim": str(CLIENTS / "vim"),
+            "['/path/to/environment/bin/phi-ls', 'serve']": json.dumps(command),
+            "{'model': '/path/to/phi-3', 'device': 'NPU'}": f"json_decode('{json.dumps(settings)}')",
+        }
         vimrc = folder.parent / "vimrc"
-        vimrc.write_text(VIMRC.format(command=json.dumps(command), settings=json.dumps(settings), **values))
+        vimrc.write_text(BEFORE + pasted(README, "vim", changes) + AFTER.format(port=listener.getsockname()[1]))
         starting = [*binary, "--clean", "-u", str(vimrc), str(folder / "inventory.py")]
         terminal = Terminal(starting, {**home, "VIMRUNTIME": str(runtime)}, folder)
         running.callback(terminal.close)
@@ -201,6 +198,27 @@ def test_a_model_that_is_not_there_is_one_message(start: Start) -> None:
     vim.keys("Gototal = \x1b")
     vim.until("mode() ==# 'n' && execute('messages') =~# 'model folder'", "a message")
     assert vim.messages().count("There is no model folder") == 1
+
+
+def test_without_a_model_and_a_runtime_there_is_one_message(start: Start, bare: list[str]) -> None:
+    vim = start({}, command=bare)
+    vim.until("phi_ls#Statusline() ==# 'phi-ls: off'", "the news")
+    vim.keys("Gototal = \x1b")
+    vim.until("mode() ==# 'n' && execute('messages') =~# 'Choose a model'", "a message")
+    assert vim.messages().count("Choose a model") == 1
+    assert not [line for line in vim.messages().splitlines() if line.startswith(("E", "Traceback"))]
+
+
+def test_a_further_question_is_answered_in_the_same_buffer(start: Start) -> None:
+    vim = start(echo("It adds an item."))
+    vim.ready()
+    vim.keys("/def add\rV3j:Phi explain\r")
+    ours = "getscriptinfo({'sid': getscriptinfo({'name': 'autoload/phi_ls'})[0].sid})[0].variables"
+    vim.until(f"!empty({ours}.asked_about)", "an explanation that is complete")
+    vim.keys(":Phi ask\r")
+    vim.until("mode(1) ==# 'c'", "the question for a question")
+    vim.keys("Why is there a check?\r")
+    vim.until(f"{EXPLANATION} =~# 'Why is there a check.*It adds an item'", "the answer")
 
 
 def test_a_program_that_is_not_there_is_one_message(start: Start) -> None:

@@ -13,7 +13,8 @@ var ticks: dict<number> = {}
 var suggestion: dict<any> = {}  # what is shown as ghost text: { text, lnum, col, overwrites, command }
 var asked = -1  # the request for a suggestion that is under way
 var timer = -1
-var explaining: dict<any> = {}  # { id, token, buffer, window }
+var explaining: dict<any> = {}  # { id, token, buffer }
+var asked_about: dict<any> = {}  # the last explanation that is complete and can be asked about: { thread, buffer }
 var tokens = 0
 
 # The server
@@ -292,7 +293,7 @@ enddef
 
 # :Phi
 
-const SUBCOMMANDS = ['actions', 'cancel', 'explain', 'pause', 'restart', 'resume', 'start', 'status']
+const SUBCOMMANDS = ['actions', 'ask', 'cancel', 'explain', 'pause', 'restart', 'resume', 'start', 'status']
 
 export def Subcommands(_: string, _: string, _: number): string
   return join(SUBCOMMANDS, "\n")
@@ -314,6 +315,8 @@ export def Run(subcommand: string, given: number, first: number, last: number)
     Explain({uri: UriOf(bufnr()), range: Lines(given, first, last), version: get(versions, bufnr(), 0)})
   elseif subcommand ==# 'actions'
     Actions(Lines(given, first, last))
+  elseif subcommand ==# 'ask'
+    AskFurther()
   elseif subcommand ==# 'cancel'
     CancelExplanation()
   elseif subcommand ==# 'restart'
@@ -357,20 +360,44 @@ def Perform(action: dict<any>)
 enddef
 
 def Explain(argument: dict<any>)
-  CancelExplanation()
-  tokens += 1
-  const token = $'phi-ls-explanation-{tokens}'
   const from = win_getid()
   botright new
   setlocal buftype=nofile bufhidden=wipe noswapfile filetype=markdown wrap linebreak
-  execute 'silent file' fnameescape($'phi-ls explanation {tokens}')
+  execute 'silent file' fnameescape($'phi-ls explanation {tokens + 1}')
   autocmd BufWipeout <buffer> CancelExplanation()
-  explaining = {token: token, buffer: bufnr(), id: -1}
+  const buffer = bufnr()
   win_gotoid(from)
+  Stream('phi-ls.explain', argument, buffer)
+enddef
+
+# A further question about the last explanation.
+def AskFurther()
+  if empty(asked_about) || !bufexists(asked_about.buffer)
+    Warn('phi-ls: there is no explanation to ask about: it is not complete, or the model takes no questions.')
+    return
+  endif
+  const about = asked_about
+  const question = input('A further question: ')
+  if question =~# '\S'
+    explaining = {buffer: about.buffer}
+    AppendExplanation($"\n\n**{question}**\n\n")
+    Stream('phi-ls.followUp', {thread: about.thread, question: question}, about.buffer)
+  endif
+enddef
+
+def Stream(command: string, argument: dict<any>, buffer: number)
+  CancelExplanation()
+  asked_about = {}
+  tokens += 1
+  const token = $'phi-ls-explanation-{tokens}'
+  explaining = {token: token, buffer: buffer, id: -1}
   const with_token = extend({partialResultToken: token}, argument)
-  explaining.id = Ask('workspace/executeCommand', {command: 'phi-ls.explain', arguments: [with_token]}, (_) => {
+  explaining.id = Ask('workspace/executeCommand', {command: command, arguments: [with_token]}, (result) => {
     if get(explaining, 'token', '') ==# token
       explaining = {}
+      if type(result) == v:t_dict && type(result.thread) == v:t_number
+        asked_about = {thread: result.thread, buffer: buffer}
+      endif
     endif
   })
 enddef

@@ -1,13 +1,11 @@
 ;;; phi-ls-test.el --- The story that each editor's test tells, in Emacs  -*- lexical-binding: t; -*-
-;; The environment says what to start: PHI_LS_COMMAND and PHI_LS_SETTINGS are JSON, PHI_LS_FILE is the sample file.
+;; PHI_LS_INIT in the environment is what the README says to put into init.el, PHI_LS_FILE the sample file.
 
 (require 'ert)
 (require 'json)
-(require 'phi-ls)
+(load (getenv "PHI_LS_INIT"))
 
-(setq phi-ls-command (json-parse-string (getenv "PHI_LS_COMMAND") :array-type 'list)
-      phi-ls-settings (json-parse-string (getenv "PHI_LS_SETTINGS") :object-type 'plist)
-      eglot-events-buffer-config '(:size 0)
+(setq eglot-events-buffer-config '(:size 0)
       eglot-confirm-server-edits nil
       lsp-auto-guess-root t
       lsp-session-file (expand-file-name "~/lsp-session")
@@ -33,14 +31,12 @@
 
 (defun test-eglot ()
   "Visit the sample file with Eglot, and wait for the engine."
-  (phi-ls-eglot 'python-mode)
   (test-open)
   (call-interactively #'eglot)
   (test-until "An engine that is ready" (lambda () (equal (plist-get phi-ls-status :state) "ready"))))
 
 (defun test-lsp-mode ()
   "Visit the sample file with lsp-mode, and wait for the engine."
-  (phi-ls-lsp-mode)
   (require 'lsp-inline-completion)
   (setq lsp-enabled-clients '(phi-ls))
   (test-open)
@@ -131,13 +127,38 @@
   (test-until "The explanation" (lambda () (string-match-p "A guess by phi-ls-nano" (test-explanation)))))
 
 (ert-deftest a-model-that-is-not-there-is-one-message ()
-  (phi-ls-eglot 'python-mode)
   (test-open)
   (call-interactively #'eglot)
   (test-until "The news" (lambda () (equal (plist-get phi-ls-status :state) "off")))
   (test-until "The message" (lambda () (with-current-buffer "*Messages*" (string-match-p "There is no model folder" (buffer-string)))))
   (should (= 1 (with-current-buffer "*Messages*" (how-many "There is no model folder" (point-min) (point-max))))))
 
+(ert-deftest without-a-model-and-a-runtime-there-is-one-message ()
+  (test-open)
+  (call-interactively #'eglot)
+  (test-until "The news" (lambda () (equal (plist-get phi-ls-status :state) "off")))
+  (test-until "The message" (lambda () (with-current-buffer "*Messages*" (string-match-p "Choose a model" (buffer-string)))))
+  (should (= 1 (with-current-buffer "*Messages*" (how-many "Choose a model" (point-min) (point-max)))))
+  (should-not (get-buffer "*Warnings*"))
+  (should-not (get-buffer "*Backtrace*")))
+
+(defun test-ask-further ()
+  "Have code explained, and ask about it."
+  (test-go-to "def add")
+  (phi-ls-explain)
+  (test-until "An explanation that is complete" (lambda () phi-ls--asked-about))
+  (with-current-buffer "*phi-ls explanation*"
+    (should (eq (key-binding "a") #'phi-ls-ask)))
+  (phi-ls-ask "Why is there a check?")
+  (test-until "The answer" (lambda () (string-match-p "Why is there a check[^z-a]*It adds an item" (test-explanation)))))
+
+(ert-deftest eglot-answers-a-further-question ()
+  (test-eglot)
+  (test-ask-further))
+
+(ert-deftest lsp-mode-answers-a-further-question ()
+  (test-lsp-mode)
+  (test-ask-further))
+
 (ert-deftest a-program-that-is-not-there-is-one-message ()
-  (phi-ls-eglot 'python-mode)
   (should (= 1 (with-current-buffer "*Warnings*" (how-many "there is no program \"no-such-program\"" (point-min) (point-max))))))
