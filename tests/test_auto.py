@@ -10,6 +10,7 @@ import pytest
 
 from phi_backends import auto, measurements, model_folder
 from phi_backends.auto import candidates, choices, for_answers
+from phi_backends.errors import ModelError
 from phi_backends.measurements import Measurement
 from phi_backends.messages import Load
 from phi_backends.probe import missing_npu
@@ -154,6 +155,23 @@ def test_a_model_that_the_machine_does_not_hold_is_left_alone(machine: Machine) 
     pulled("phi")
     machine(6)
     assert {choice.model for choice in choices(AUTO)} == {"embedded"}
+
+
+def test_an_engine_that_is_asked_for_gets_a_model_that_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    pulled("phi")
+    onnx = model_folder.models_folder() / pulled("phi-onnx")
+    (onnx / "openvino_model.xml").rename(onnx / "genai_config.json")
+    (onnx / "genai_config.json").write_text(json.dumps({"model": {"context_length": 4096, "decoder": {"hidden_size": 3072}}}))
+    assert {each.model for each in choices(Load("onnx", "auto", "auto"))} == {"phi-onnx"}
+    assert {each.model for each in choices(Load("openvino", "auto", "auto"))} == {"phi", "embedded"}
+    weights = model_folder.models_folder() / pulled("weights")
+    (weights / "openvino_model.xml").rename(weights / "model.safetensors")
+    assert [each.engine for each in choices(Load("auto", "weights", "auto"))] == ["optimum"]
+    monkeypatch.setattr(auto, "is_installed", lambda engine: engine != "optimum")
+    with pytest.raises(ModelError, match="phi-ls models convert"):
+        choices(Load("auto", "weights", "auto"))
+    missing = 'optimum-intel is not installed: pip install "phi-ls[optimum]"'
+    assert problems("weights") == {("weights", "CPU"): missing, ("weights", "GPU"): missing}
 
 
 def test_a_broken_folder_among_those_that_are_here_keeps_nothing_from_running() -> None:

@@ -16,16 +16,16 @@ from phi_backends.errors import ModelError
 from phi_backends.measurements import Measurement
 from phi_backends.memory import machine_bytes
 from phi_backends.messages import Load
-from phi_backends.model_folder import EMBEDDED, MADE_FOR, SMALL_MODEL_BYTES, ModelFolder, compression, find, here
+from phi_backends.model_folder import EMBEDDED, MADE_FOR, SMALL_MODEL_BYTES, ModelFolder, compression, find, has_original_weights, here
 
 AUTO = "auto"
 SOON_MS = 1000.0
 """A suggestion should be there by then; the default of the setting `deadline_ms`."""
 WORTH_A_SECOND = 1.5
 """The same model is loaded a second time, on another device, where it explains so many times as fast there."""
-_PACKAGES = {"openvino": "openvino", "onnx": "onnxruntime_genai"}
+_PACKAGES = {"openvino": "openvino", "onnx": "onnxruntime_genai", "optimum": "optimum"}
 """By engine: the module without which it does not start."""
-_FORMATS = {"openvino": "OpenVINO", "onnx": "ONNX Runtime GenAI"}
+_FORMATS = {"openvino": "OpenVINO", "onnx": "ONNX Runtime GenAI", "optimum": "optimum-intel"}
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,8 @@ def choose_engine(model: str) -> tuple[str, str]:
     """The engine for a model of which nothing was measured, and a clause that says why it. Raises ModelError when there is no such model,
     or no engine for it."""
     folder = find(model)
+    if not folder.engines and has_original_weights(folder.path) and is_installed("optimum"):
+        return "optimum", "these are original weights, which are turned into OpenVINO's form at each load"
     if not folder.engines:
         raise ModelError(
             f'"{folder.path}" is in no format that phi-ls runs: it holds neither of {", ".join(MADE_FOR)}. '
@@ -69,6 +71,8 @@ def choices(load: Load) -> list[Choice]:
     large, small = [], []
     for name in here():
         try:
+            if load.engine not in (AUTO, *_engines(find(name))):
+                continue
             of_model = _of_model(load, name)
             if is_small(name):
                 small += of_model
@@ -104,6 +108,12 @@ def for_answers(load: Load) -> Load | None:
     if _needed_bytes(completing) + _needed_bytes(answering) > machine_bytes() / 2:
         return None
     return answers
+
+
+def _engines(folder: ModelFolder) -> tuple[str, ...]:
+    """Those that can run it. `optimum` is not the first choice for what others run as well, and only taken where it is asked for."""
+    also = "openvino" in folder.engines or has_original_weights(folder.path)
+    return (*folder.engines, "optimum") if also else folder.engines
 
 
 def is_small(model: str) -> bool:
@@ -193,7 +203,7 @@ def candidates(models: Sequence[str], found: Mapping[str, Any]) -> list[Candidat
         except ModelError as error:
             listed.append(Candidate("-", model, "-", str(error), "", None))
             continue
-        for engine in folder.engines:
+        for engine in folder.engines or _engines(folder):
             for device, driver in _devices(engine, folder, found).items():
                 measured = known.get((engine, str(folder.path), device))
                 is_current = measured is not None and (measured.conditions, measured.driver) == (
@@ -215,7 +225,10 @@ def _devices(engine: str, folder: ModelFolder, found: Mapping[str, Any]) -> dict
         return cpu | ({"DML": known.get("DML", "")} if "DML" in known or "dml" in _providers(folder) else {})
     if folder.bytes < SMALL_MODEL_BYTES:
         return cpu
-    others = {name: driver for name, driver in known.items() if name.startswith(("GPU", "NPU"))}
+    others = {name: driver for name, driver in known.items() if name.startswith("GPU")}
+    if engine == "optimum":
+        return cpu | others
+    others |= {name: driver for name, driver in known.items() if name.startswith("NPU")}
     return cpu | others | ({"NPU": known.get("NPU", "")} if compression(folder.path)[1] else {})
 
 
