@@ -151,9 +151,15 @@ def test_what_is_asked_for_by_name_is_taken() -> None:
     assert for_answers(Load("auto", "auto", "auto", {"threads": 1})) is None
 
 
-def test_a_model_that_the_machine_does_not_hold_is_left_alone(machine: Machine) -> None:
+def test_a_model_that_the_machine_does_not_hold_or_has_no_runtime_for_is_left_alone(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pulled("phi")
     machine(6)
+    assert {choice.model for choice in choices(AUTO)} == {"embedded"}
+    machine(16)
+    assert {choice.model for choice in choices(AUTO)} == {"embedded", "phi"}
+    monkeypatch.setattr(auto, "is_installed", lambda engine: False)
     assert {choice.model for choice in choices(AUTO)} == {"embedded"}
 
 

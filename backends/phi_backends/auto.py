@@ -23,6 +23,8 @@ SOON_MS = 1000.0
 """A suggestion should be there by then; the default of the setting `deadline_ms`."""
 WORTH_A_SECOND = 1.5
 """The same model is loaded a second time, on another device, where it explains so many times as fast there."""
+MOST_OF_MEMORY = 0.75
+"""A model that takes more of it would have the rest of the machine swapped out."""
 _PACKAGES = {"openvino": "openvino", "onnx": "onnxruntime_genai", "optimum": "optimum"}
 """By engine: the module without which it does not start."""
 _FORMATS = {"openvino": "OpenVINO", "onnx": "ONNX Runtime GenAI", "optimum": "optimum-intel"}
@@ -76,10 +78,10 @@ def choices(load: Load) -> list[Choice]:
             of_model = _of_model(load, name)
             if is_small(name):
                 small += of_model
-            elif _needed_bytes(of_model[0]) < 0.75 * machine_bytes():
+            elif is_installed(of_model[0].engine) and _needed_bytes(of_model[0]) < MOST_OF_MEMORY * machine_bytes():
                 large += of_model
         except ModelError:
-            continue  # `phi-ls models verify` says what is wrong with it
+            continue  # `phi-ls doctor` says what is wrong with it, and with what was passed over
     if not large and not small:
         return _of_model(load, EMBEDDED)  # which says that it is not here
     large.sort(key=lambda choice: choice.measured is None)  # keeps the order of those that were measured, and of those that were not
@@ -174,10 +176,14 @@ def _not_soon(large: Sequence[Choice]) -> str:
 
 
 def _needed_bytes(choice: Choice) -> float:
-    """Of memory, with KV caches. Not measured: Phi-3-mini in 4 bits (2.1 GB) takes 5.4 GB at most, the embedded model 0.3 GB."""
-    if choice.measured is not None and choice.measured.peak_memory_bytes:
-        return choice.measured.peak_memory_bytes
-    return 2.5 * find(choice.model).bytes + 0.3e9
+    """Of memory, as was measured, or a guess."""
+    measured = choice.measured.peak_memory_bytes if choice.measured is not None else 0
+    return measured or _estimated_bytes(find(choice.model))
+
+
+def _estimated_bytes(folder: ModelFolder) -> float:
+    """With KV caches. Phi-3-mini in 4 bits (2.1 GB) takes 5.4 GB at most, the embedded model 0.2 GB."""
+    return 2.5 * folder.bytes + 0.3e9
 
 
 @dataclass(frozen=True)
@@ -254,7 +260,7 @@ def _problem(engine: str, folder: ModelFolder, device: str, found: Mapping[str, 
         return 'The NPU needs openvino-genai: pip install "phi-ls[openvino]"'
     if device == "DML" and "DML" not in there:
         return 'DirectML needs Windows and, in an environment of its own: pip install "phi-ls[directml]"'
-    needed = 2.5 * folder.bytes + 0.3e9
-    if needed > 0.75 * machine_bytes():
+    needed = _estimated_bytes(folder)
+    if needed > MOST_OF_MEMORY * machine_bytes():
         return f"It needs about {needed / 1e9:.0f} GB of memory, of which this machine has {machine_bytes() / 1e9:.0f}."
     return ""
