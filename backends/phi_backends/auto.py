@@ -84,7 +84,6 @@ def choices(load: Load) -> list[Choice]:
             continue  # `phi-ls doctor` says what is wrong with it, and with what was passed over
     if not large and not small:
         return _of_model(load, EMBEDDED)  # which says that it is not here
-    large.sort(key=lambda choice: choice.measured is None)  # keeps the order of those that were measured, and of those that were not
     if load.purpose == "answers":
         return [*sorted(large, key=_answers), *small]
     soon = [choice for choice in large if choice.measured is not None and choice.measured.suggestion_ms <= SOON_MS]
