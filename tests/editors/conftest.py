@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import venv
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,9 +106,12 @@ def echo(reply: str, ms_per_token: float = 0) -> dict[str, Any]:
 
 def pasted(readme: Path, language: str, changes: dict[str, str]) -> str:
     """What a README says to paste, with its example paths and settings made real."""
-    text = readme.read_text(encoding="utf-8").partition(f"```{language}\n")[2].partition("```")[0]
+    return changed(readme.read_text(encoding="utf-8").partition(f"```{language}\n")[2].partition("```")[0], changes)
+
+
+def changed(text: str, changes: dict[str, str]) -> str:
     for example, real in changes.items():
-        assert example in text, f"{readme} does not say {example}"
+        assert example in text, f"{example} is not in what people paste:\n{text}"
         text = text.replace(example, real)
     return text
 
@@ -142,12 +145,12 @@ def without_phi_ls(folder: Path) -> str:
     return str(environment / "bin" / "python")
 
 
-def path_with_phi_ls(folder: Path) -> str:
+def path_with_phi_ls(folder: Path, command: Sequence[str] = SERVER) -> str:
     """A PATH on which the program `phi-ls` is, as configurations that people paste have it."""
     programs = folder / "programs"
     programs.mkdir(exist_ok=True)
     phi_ls = programs / "phi-ls"
-    phi_ls.write_text(f'#!/bin/sh\nexec {sys.executable} -P -m phi_server "$@"\n')
+    phi_ls.write_text(f'#!/bin/sh\nexec {" ".join(command[:-1])} "$@"\n')
     phi_ls.chmod(0o755)
     return f"{programs}:{os.environ['PATH']}"
 

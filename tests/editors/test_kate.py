@@ -7,14 +7,14 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 from editors.browser import PICTURES
-from editors.conftest import CLIENTS, available, children, echo, path_with_phi_ls, until
+from editors.conftest import CLIENTS, SERVER, available, changed, children, echo, path_with_phi_ls, until
 from editors.install import FOLDER, debian, program
 from editors.screen import ALT, CONTROL, DOWN, END, ENTER, SIZE, Screen, differing
 
@@ -76,7 +76,7 @@ class Kate:
         self.until(opened, "a menu")
 
 
-Start = Callable[[dict[str, Any]], Kate]
+Start = Callable[..., Kate]
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def start(folder: Path, home: dict[str, str], record_property: Callable[[str, ob
     runtime.mkdir(mode=0o700)
     shown = f"vnc:size={SIZE[0]}x{SIZE[1]}:port={port}"
     fonts = str(root / "usr/share/fonts/truetype/dejavu")
-    env = {**home, "PATH": path_with_phi_ls(folder.parent), "XDG_RUNTIME_DIR": str(runtime), "XDG_DATA_DIRS": str(root / "usr/share")}
+    env = {**home, "XDG_RUNTIME_DIR": str(runtime), "XDG_DATA_DIRS": str(root / "usr/share")}
     env |= {"QT_QPA_PLATFORM": shown, "QT_QPA_FONTDIR": fonts, "QT_PLUGIN_PATH": str(plugins)}
     version = subprocess.run(
         [*binary, "--version"], env={**env, "QT_QPA_PLATFORM": "offscreen"}, capture_output=True, text=True, check=True
@@ -99,16 +99,17 @@ def start(folder: Path, home: dict[str, str], record_property: Callable[[str, ob
     record_property("editor", version.stdout.strip().capitalize())
     running = ExitStack()
 
-    def run(settings: dict[str, Any]) -> Kate:
+    def run(settings: dict[str, Any], command: Sequence[str] = SERVER) -> Kate:
         config = Path(home["XDG_CONFIG_HOME"])
         pasted = config / "kate" / "lspclient" / "settings.json"
         pasted.parent.mkdir(parents=True)
         text = (CLIENTS / "kate" / "settings.json").read_text(encoding="utf-8")
-        pasted.write_text(text.replace('{ "model": "auto" }', json.dumps(settings)))
+        pasted.write_text(changed(text, {'{ "model": "auto" }': json.dumps(settings)}))
         (config / "katerc").write_text(KATERC)
         starting = [*binary, "-qwindowgeometry", f"{SIZE[0]}x{SIZE[1]}+0+0", "-n", str(folder / "inventory.py")]
         with (folder.parent / "kate.log").open("w") as log:
-            process = subprocess.Popen(starting, env=env, cwd=folder, stdout=log, stderr=log, start_new_session=True)
+            with_phi_ls = {**env, "PATH": path_with_phi_ls(folder.parent, command)}
+            process = subprocess.Popen(starting, env=with_phi_ls, cwd=folder, stdout=log, stderr=log, start_new_session=True)
         running.callback(process.wait, 30)
         running.callback(os.killpg, process.pid, signal.SIGKILL)
         screen: Screen = until(lambda: connected(port), "Kate's screen", (folder.parent / "kate.log").read_text)
@@ -139,11 +140,11 @@ def connected(port: int) -> Screen | None:
 def test_a_suggestion_is_taken_from_the_menu(start: Start) -> None:
     kate = start(echo("price + tax"))
     kate.screen.key(END, CONTROL)
-    kate.screen.type("\ntotal = self")
+    kate.screen.type("\nrebate = offer")
     kate.until_menu(lambda: kate.screen.type("."), lambda: kate.screen.type("\x1b\b"))
     kate.screen.type("\n")
     kate.save()
-    kate.until(lambda: "total = self.price + tax" in kate.saved, "the saved text")
+    kate.until(lambda: "rebate = offer.price + tax" in kate.saved, "the saved text")
 
 
 def test_a_suggestion_of_the_embedded_model(start: Start, embedded: dict[str, Any]) -> None:
@@ -186,3 +187,12 @@ def test_an_explanation_is_in_the_output(start: Start, embedded: dict[str, Any])
     kate.until(lambda: differing(before, kate.screen.settled()) > A_MENU, "the explanation")
     PICTURES.mkdir(exist_ok=True)
     kate.screen.picture(PICTURES / "kate-explanation.png")
+
+
+def test_without_a_model_and_a_runtime_there_is_a_message(start: Start, bare: list[str]) -> None:
+    kate = start({}, bare)
+    kate.screen.click(*OUTPUT)
+    before = kate.screen.settled()
+    kate.until(lambda: differing(before, kate.screen.settled()) > A_MENU // 4, "a message")
+    PICTURES.mkdir(exist_ok=True)
+    kate.screen.picture(PICTURES / "kate-nothing.png")

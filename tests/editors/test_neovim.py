@@ -163,10 +163,37 @@ def test_one_word_of_a_suggestion_is_accepted(start: Start) -> None:
     neovim = start(echo("price + tax"))
     with without_errors(neovim):
         neovim.ready()
-        neovim.keys("Gototal = ")
+        neovim.keys("Gorebate = ")
         neovim.until(f"{GHOST} == 'price + tax'", "ghost text")
         neovim.keys("<C-Right>")
-        neovim.until("vim.trim(vim.fn.getline('$')) == 'total = price'", "one word")
+        neovim.until("vim.trim(vim.fn.getline('$')) == 'rebate = price'", "one word")
+
+
+WATCH = """(function()
+  seen = {}
+  vim.fn.timer_start(1, function()
+    local ghost = GHOST
+    if ghost ~= seen[#seen] then
+      table.insert(seen, ghost)
+    end
+  end, { ['repeat'] = -1 })
+  return true
+end)()""".replace("GHOST", GHOST)
+"""Notes the ghost texts that could be seen: timers and redraws both wait until Neovim has nothing else to do."""
+
+
+def test_what_is_shown_at_the_deadline_grows_when_the_rest_is_there(start: Start) -> None:
+    line = "price + tax(price) + shipping(customer) + handling(customer) - discount(customer) - refund(customer)"
+    neovim = start({**echo(line, ms_per_token=10), "deadline_ms": 300})
+    with without_errors(neovim):
+        neovim.ready()
+        neovim.lua(WATCH)
+        neovim.keys("Gorebate = ")
+        neovim.until(f"seen[#seen] == {to_lua(line)}", "the whole suggestion")
+        first, *later = [text for at, text in enumerate(neovim.lua("seen")) if text or at]
+        assert first != line
+        assert line.startswith(first)
+        assert later == [line], "it never goes away in between"
 
 
 def test_pause_and_resume(start: Start) -> None:
@@ -178,7 +205,7 @@ def test_pause_and_resume(start: Start) -> None:
         assert neovim.lua("require('phi-ls').statusline()").endswith("(paused)")
         neovim.keys(":Phi resume<CR>")
         neovim.until("vim.lsp.inline_completion.is_enabled({ bufnr = 0 })", "its end")
-        neovim.keys("Gototal = ")
+        neovim.keys("Gorebate = ")
         neovim.until(f"{GHOST} == 'price + tax'", "ghost text")
 
 
@@ -237,7 +264,7 @@ def test_the_engine_process_may_die(start: Start) -> None:
         until(lambda: engine not in children(neovim.process), "its end")
         neovim.until("require('phi-ls').status.state ~= 'ready'", "the news of it")
         neovim.ready()
-        neovim.keys("Gototal = ")
+        neovim.keys("Gorebate = ")
         neovim.until(f"{GHOST} == 'price + tax'", "ghost text")
 
 
@@ -251,14 +278,14 @@ def test_the_server_may_die(start: Start) -> None:
         assert note.startswith("Client phi-ls quit with exit code 0 and signal 9.")
         neovim.keys(":edit<CR>")
         neovim.ready()
-        neovim.keys("Gototal = ")
+        neovim.keys("Gorebate = ")
         neovim.until(f"{GHOST} == 'price + tax'", "ghost text")
 
 
 def test_a_model_that_is_not_there_is_one_message(start: Start) -> None:
     neovim = start({"model": "/no/such/folder"})
     neovim.until("(require('phi-ls').status or {}).state == 'off'", "the news")
-    neovim.keys("Gototal = <Esc>")
+    neovim.keys("Gorebate = <Esc>")
     neovim.until("vim.fn.mode() == 'n' and #notes > 0", "a message")
     assert (neovim.lua("vim.fn.execute('messages')") + "\n".join(neovim.lua("notes"))).count("There is no model folder") == 1
 
@@ -266,7 +293,7 @@ def test_a_model_that_is_not_there_is_one_message(start: Start) -> None:
 def test_without_a_model_and_a_runtime_there_is_one_message(start: Start, bare: list[str]) -> None:
     neovim = start({}, command=bare)
     neovim.until("(require('phi-ls').status or {}).state == 'off'", "the news")
-    neovim.keys("Gototal = <Esc>:Phi explain<CR>")
+    neovim.keys("Gorebate = <Esc>:Phi explain<CR>")
     neovim.until("vim.fn.mode() == 'n'", "the keys")
     said = neovim.lua("vim.fn.execute('messages')") + "\n".join(neovim.lua("notes"))
     assert said.count("Choose a model") == 1, said
@@ -278,10 +305,10 @@ def test_the_older_neovim_completes_in_the_menu(start_older: Start) -> None:
     neovim = start_older(echo("price + tax"))
     with without_errors(neovim):
         neovim.ready()
-        neovim.keys("Gototal = self.")
+        neovim.keys("Gorebate = offer.")
         neovim.until("vim.fn.pumvisible() == 1", "the menu")
         neovim.keys("<C-n><C-y>")
-        neovim.until("vim.trim(vim.fn.getline('$')) == 'total = self.price + tax'", "the suggestion")
+        neovim.until("vim.trim(vim.fn.getline('$')) == 'rebate = offer.price + tax'", "the suggestion")
         neovim.keys("<Esc>/def add<CR>:Phi explain<CR>")
         neovim.until(f"{FLOAT}:find('price %+ tax') ~= nil", "the explanation")
         neovim.keys("q")

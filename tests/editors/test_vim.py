@@ -113,10 +113,10 @@ def test_ghost_text_of_the_embedded_model_is_shown_and_accepted(start: Start, em
 def test_one_word_of_a_suggestion_is_accepted_and_the_rest_is_suggested_again(start: Start) -> None:
     vim = start(echo("price + tax"))
     vim.ready()
-    vim.keys("Gototal = ")
+    vim.keys("Gorebate = ")
     vim.until("phi_ls#Ghost() ==# 'price + tax'", "ghost text")
     vim.keys("\x0c")
-    vim.until("trim(getline('.')) ==# 'total = price'", "one word")
+    vim.until("trim(getline('.')) ==# 'rebate = price'", "one word")
 
 
 def test_several_lines_are_shown_below_and_accepted(start: Start) -> None:
@@ -141,8 +141,8 @@ def test_tab_without_a_suggestion_is_tab(start: Start) -> None:
 def test_pause_and_resume(start: Start) -> None:
     vim = start(echo("price + tax"))
     vim.ready()
-    vim.keys(":Phi pause\rGototal = ")
-    vim.until("trim(getline('.')) ==# 'total ='", "the keys")
+    vim.keys(":Phi pause\rGorebate = ")
+    vim.until("trim(getline('.')) ==# 'rebate ='", "the keys")
     assert vim.value("phi_ls#Statusline()").endswith("(paused)")
     assert vim.value("phi_ls#Ghost()") == ""
     vim.keys("\x1b:Phi resume\rA")
@@ -177,7 +177,7 @@ def test_the_engine_process_may_die(start: Start) -> None:
     os.kill(vim.descendant("phi_backends.worker"), signal.SIGKILL)
     vim.until("phi_ls#Statusline() !~# ' on '", "the news of it")
     vim.ready()
-    vim.keys("Gototal = ")
+    vim.keys("Gorebate = ")
     vim.until("phi_ls#Ghost() ==# 'price + tax'", "ghost text")
 
 
@@ -188,14 +188,14 @@ def test_the_server_may_die(start: Start) -> None:
     vim.until("execute('messages') =~# 'phi-ls has ended unexpectedly'", "a message")
     vim.keys(":Phi start\r")
     vim.ready()
-    vim.keys("Gototal = ")
+    vim.keys("Gorebate = ")
     vim.until("phi_ls#Ghost() ==# 'price + tax'", "ghost text")
 
 
 def test_a_model_that_is_not_there_is_one_message(start: Start) -> None:
     vim = start({"model": "/no/such/folder"})
     vim.until("phi_ls#Statusline() ==# 'phi-ls: off'", "the news")
-    vim.keys("Gototal = \x1b")
+    vim.keys("Gorebate = \x1b")
     vim.until("mode() ==# 'n' && execute('messages') =~# 'model folder'", "a message")
     assert vim.messages().count("There is no model folder") == 1
 
@@ -203,7 +203,7 @@ def test_a_model_that_is_not_there_is_one_message(start: Start) -> None:
 def test_without_a_model_and_a_runtime_there_is_one_message(start: Start, bare: list[str]) -> None:
     vim = start({}, command=bare)
     vim.until("phi_ls#Statusline() ==# 'phi-ls: off'", "the news")
-    vim.keys("Gototal = \x1b")
+    vim.keys("Gorebate = \x1b")
     vim.until("mode() ==# 'n' && execute('messages') =~# 'Choose a model'", "a message")
     assert vim.messages().count("Choose a model") == 1
     assert not [line for line in vim.messages().splitlines() if line.startswith(("E", "Traceback"))]

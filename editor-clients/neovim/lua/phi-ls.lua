@@ -195,6 +195,12 @@ function M.setup()
         M.status = status
         vim.cmd.redrawstatus()
       end,
+      ['$/phi-ls/more'] = function(_, more) -- the suggestion on show has become longer
+        local buffer = vim.uri_to_bufnr(more.uri)
+        if buffer == vim.api.nvim_get_current_buf() and vim.startswith(vim.api.nvim_get_mode().mode, 'i') then
+          vim.api.nvim_exec_autocmds('CursorMovedI', { buffer = buffer, modeline = false }) -- this is when Neovim asks
+        end
+      end,
     },
     commands = {
       ['phi-ls.explain'] = function(command, context)
