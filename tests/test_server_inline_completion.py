@@ -142,7 +142,9 @@ async def test_generating_stops_when_the_block_has_ended() -> None:
 
 async def test_a_line_is_one_line_and_knows_how_sure_the_model_was() -> None:
     fake = FakeClient("i * r", "adius")
-    completion = await complete(document(PYTHON), Position(4, 17), cast(Client, fake), Settings(max_completion_tokens=7, min_probability=0.1))
+    completion = await complete(
+        document(PYTHON), Position(4, 17), cast(Client, fake), Settings(max_completion_tokens=7, min_probability=0.1)
+    )
     assert completion is not None
     assert (completion.text, completion.probability) == ("i * radius", 0.25)
     assert completion.range == Range(Position(4, 17), Position(4, 17))
@@ -369,9 +371,10 @@ async def status_when(client: LspClient, met: Callable[[Any], bool]) -> Any:
                 return status
 
 
-async def test_at_the_deadline_what_is_written_is_shown_and_the_rest_follows() -> None:
+@pytest.mark.parametrize("power", ["saving", "full"])
+async def test_at_the_deadline_what_is_written_is_shown_and_the_rest_follows(power: str) -> None:
     reply = "return math.pi * radius ** 2 + sum(values) + another_value + a_third_value"
-    async with server(INLINE, reply=reply, ms_per_token=4, deadline_ms=50, power="saving") as client:
+    async with server(INLINE, reply=reply, ms_per_token=12, deadline_ms=150, power=power) as client:
         await client.open(URI, PYTHON)
         first = (await client.request("textDocument/inlineCompletion", automatic(4, 17)))["items"][0]["insertText"]
         assert "i * radius ** 2 + sum(values) + another_value + a_third_value".startswith(first)

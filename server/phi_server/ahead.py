@@ -103,6 +103,7 @@ class Ahead:
         if reason_for_silence(site, invoked=False) is not None:
             return False
         place = Place(snapshot.uri, position.line, site)
+        await ladder.written(snapshot.uri)  # what is shown at the deadline is the beginning of more
         if ladder.recall(place) is None:
             draft = ladder.write(snapshot, position, priority=Priority.IDLE)
             try:

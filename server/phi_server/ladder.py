@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+MORE = "$/phi-ls/more"
+"""The suggestion on show has become longer: a client may ask for it again. With this name, those who do not know it ignore it."""
+
 ABANDONED_S = 0.3
 """What nobody waits for any more is written on for so long after the text was changed: editors cancel at each key, then ask again."""
 
@@ -88,6 +91,7 @@ class Ladder:
             if late and copy is not None:  # until the model has written what is remembered in its place
                 self.remember(place, copy.text, copy.overwrites, copy.probability, is_copy=True)
             if late and (copy is not None or draft.remember_so_far()) and (known := self._known.recall(place)) is not None and known.text:
+                draft.shown = known.text
                 return known
             await draft.news(None if invoked or late else settings.deadline_ms)
             paused = True
@@ -118,6 +122,11 @@ class Ladder:
         draft.begin(snapshot, position, invoked, priority)
         return draft
 
+    async def written(self, uri: str) -> None:
+        """Waits until nothing is being written for the document."""
+        if (draft := self._writing.get(uri)) is not None:
+            await draft.end()
+
     def is_typing(self) -> bool:
         """Whether somebody has typed lately."""
         return self._pace.last_key_ms is not None and 1000 * time.monotonic() - self._pace.last_key_ms < TYPING_MS
@@ -143,6 +152,8 @@ class Draft:
         self.place = place
         self.ended = self.cancelled = False
         self.error: PhiError | None = None
+        self.shown = ""
+        """What of it was shown at the deadline."""
         self._ladder = ladder
         self._session = ladder._session
         self._version: int | None = None
@@ -222,6 +233,13 @@ class Draft:
         else:
             asyncio.get_running_loop().call_later(ABANDONED_S, self.cancel_if_unwanted)
 
+    def _tell_of_the_rest(self) -> None:
+        """Editors ask once at each place. Where more has come to what is on show there, and nothing was typed since, they may ask again."""
+        whole = self._ladder.recall(self.place)
+        has_more = self.shown and whole is not None and whole.text != self.shown and whole.text.startswith(self.shown)
+        if has_more and self._session.version(self.place.uri) == self._version:
+            self._session.server.protocol.notify(MORE, {"uri": self.place.uri, "version": self._version})
+
     def _tell(self, text: str) -> None:
         self._text = text
         self._news.set()
@@ -252,6 +270,7 @@ class Draft:
             else:
                 overwrites = found.range.end.character - position.character
                 self._ladder.remember(self.place, found.text, overwrites, found.probability, found.is_copy)
+                self._tell_of_the_rest()
             if priority == Priority.COMPLETION:
                 self._ladder._pace.answered(1000 * (time.monotonic() - self._begun))
         except PhiError as error:
