@@ -209,10 +209,12 @@ async def run(options: argparse.Namespace) -> dict[str, dict[str, float]]:
             tasks.start_soon(client.run)
             await client.loaded()
             ways: dict[str, Way] = {"phi-ls": _Own(client)}
+            wanted = options.only or ["genai", "genai, no reuse"]
             if options.gguf:
                 ways["llama.cpp"] = _LlamaServer(servers.enter_context(llama_server(options.llama_server, options.gguf, options.threads)))
-            ways["genai"] = _Genai(options.model, reuses=True)
-            ways["genai, no reuse"] = _Genai(options.model, reuses=False)
+            for name in ("genai", "genai, no reuse"):
+                if name in wanted:
+                    ways[name] = _Genai(options.model, reuses=name == "genai")
             if options.onnx:
                 ways["ort, no reuse"] = _OrtWithoutReuse(options.onnx)
             report = await measure(ways, FolderTokenizer(options.model), options.tokens, options.rounds)
@@ -226,6 +228,7 @@ def main() -> None:
     parser.add_argument("--llama-server", type=Path, default=Path("llama-server"), help="the program")
     parser.add_argument("--gguf", type=Path, help="the same weights for it")
     parser.add_argument("--onnx", type=Path, help="a model folder for ONNX Runtime GenAI")
+    parser.add_argument("--only", action="append", metavar="WAY", help="genai; `genai, no reuse`; none: where memory holds no more models")
     parser.add_argument("--threads", type=int, default=2, help="of llama.cpp, which does not know how many cores are real")
     parser.add_argument("--tokens", type=int, default=1000, help="of the document")
     parser.add_argument("--rounds", type=int, default=9)
