@@ -104,7 +104,9 @@ def _load(folder: ModelFolder, device: str, options: OptimumOptions, is_exported
     }
     compression: dict[str, Any] = {}
     if not is_exported and options.weights == "int4":  # as `phi-ls models convert` does it
-        compression["quantization_config"] = OVWeightQuantizationConfig(bits=4, sym=True, group_size=128, ratio=0.6)
+        compression["quantization_config"] = OVWeightQuantizationConfig(
+            bits=4, sym=True, group_size=128, group_size_fallback="adjust", ratio=0.6
+        )
     elif not is_exported and options.weights:
         compression["load_in_8bit"] = options.weights == "int8"
     try:
