@@ -19,7 +19,7 @@ from phi_backends.client import Client
 from phi_backends.measurements import Measurement
 from phi_backends.messages import Load, Loaded
 from phi_backends.model_folder import EMBEDDED_FOLDER, find
-from phi_server import doctor
+from phi_server import doctor, lsp_client
 from phi_server.lsp_client import LspClient
 from phi_server.settings import Settings
 
@@ -63,7 +63,10 @@ async def serving(environment: dict[str, str], **settings: Any) -> AsyncIterator
         yield client
 
 
-async def test_one_engine_completes_another_explains_and_what_is_measured_while_they_are_unused_is_used(caches: dict[str, str]) -> None:
+async def test_one_engine_completes_another_explains_and_what_is_measured_while_they_are_unused_is_used(
+    caches: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lsp_client, "TIMEOUT_S", 120)  # three models are loaded while the server waits
     async with serving(caches) as client:
         told = await state(client, "ready")
         assert (told["engine"], told["model"]) == ("openvino", "phi-ls-nano")
