@@ -37,6 +37,16 @@ def test_a_recording_is_read_and_a_broken_one_refused(tmp_path: Path) -> None:
         session(tmp_path / "nothing.py", None)
 
 
+def test_what_is_typed_begins_with_code(tmp_path: Path) -> None:
+    file = tmp_path / "a.py"
+    file.write_text('def first():\n    """Says\n' + "    much, and more.\n" * 9 + '    """\n\n\ndef second():\n    return 2\n')
+    _, there, keys = session(file, None)
+    assert there.endswith('"""\n\n\n')
+    assert "".join(key.text for key in keys) == "def second():\n    return 2\n"
+    file.write_text("some prose\n" * 9)
+    assert session(file, None)[1] == "some prose\n" * 4
+
+
 @pytest.mark.parametrize("cancels", [False, True])
 async def test_what_is_accepted_is_counted(monkeypatch: pytest.MonkeyPatch, cancels: bool) -> None:
     monkeypatch.setattr(bench_typing, "OWN_ROUNDS", 3)

@@ -25,6 +25,7 @@ from typing import Any
 
 from phi_backends.errors import BadInput
 from phi_backends.messages import Load
+from phi_prompts.signatures import signatures
 from phi_server.bench_picture import Panel, draw
 from phi_server.documents import language_of
 from phi_server.lsp_client import LspClient, LspError
@@ -74,7 +75,10 @@ def session(file: Path | None, recording: Path | None) -> tuple[str, str, list[K
         text = source.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         raise BadInput(f'"{file}" cannot be read ({error}). Give a source file in UTF-8.') from error
-    cut = text.find("\n", len(text) // 3) + 1
+    lines = text.splitlines(keepends=True)
+    third = text.count("\n", 0, len(text) // 3) + 1
+    definitions = (number for number, _ in signatures(lines, language_of(Path(source.name)), (), len(lines)) if number >= third)
+    cut = len("".join(lines[: next(definitions, third)]))  # a third may be in a docstring, and with prose nobody helps
     return source.name, text[:cut], list(typed(text[cut:])) if recording is None else read_keys(recording)
 
 

@@ -99,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     bench.add_argument("--lengths", type=_lengths, metavar="N,…", help="engine: of prompts, in tokens (default: 32 to 2048)")
     bench.add_argument("--picture", type=Path, metavar="FILE", help="engine, typing: draw the curves into this PNG")
-    bench.add_argument("--file", type=Path, help="typing: the file whose text is typed, from a third of it on")
+    bench.add_argument("--file", type=Path, help="typing: the file whose text is typed, from the first definition behind a third of it on")
     bench.add_argument("--recording", type=Path, help='typing: recorded keys, a line {"after_ms": 130, "text": "x"} for each')
     bench.add_argument("--keys", type=int, default=250, help="typing: how many at most")
     bench.add_argument("--cancels", action="store_true", help="typing: as an editor that cancels at each key")
