@@ -9,7 +9,7 @@ import time
 import zlib
 from pathlib import Path
 
-SIZE = (1000, 680)
+SIZE = (1000, 800)
 NAMED = {"\n": 0xFF0D, "\t": 0xFF09, "\x1b": 0xFF1B, "\b": 0xFF08}
 DOWN, END, ENTER, CONTROL, ALT = 0xFF54, 0xFF57, 0xFF0D, 0xFFE3, 0xFFE9
 _A_CURSOR = 100
@@ -68,14 +68,15 @@ class Screen:
         return bytes(pixels)
 
     def settled(self) -> bytes:
-        """The pixels when nothing has moved for half a second: what was typed before has been shown."""
-        before = self.pixels()
-        while True:
-            time.sleep(0.5)
+        """The pixels when nothing has moved for a second: what was typed before has been shown."""
+        since, before = time.monotonic(), self.pixels()
+        while time.monotonic() - since < 1:
+            time.sleep(0.2)
             after = self.pixels()
-            if differing(before, after) <= _A_CURSOR:
-                return after
+            if differing(before, after) > _A_CURSOR:
+                since = time.monotonic()
             before = after
+        return before
 
     def picture(self, path: Path) -> None:
         """A PNG."""

@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 
 import pytest
 from editors.browser import PICTURES, browser, browser_env, node_modules
-from editors.conftest import SAMPLE, available, until
+from editors.conftest import SAMPLE, available, until, without_phi_ls
 from editors.install import FOLDER, ROOT
+
+from phi_backends.model_folder import EMBEDDED_FOLDER
 
 BUILD = ROOT / "editor-clients" / "vscode" / "build.py"
 HERE = Path(__file__).parent / "vscode"
@@ -27,6 +29,7 @@ APPEARANCE = {
 }
 """For pictures that show what they are about."""
 LONG = "It adds an item. " * 400
+TWO_LINES = "        first = 1\n        return first\n"
 
 
 class Code(NamedTuple):
@@ -64,9 +67,11 @@ class Profile:
         self._home = folder
         self.folder.mkdir(parents=True)
         self.settings.parent.mkdir(parents=True)
-        user = folder / "data" / "User" / "settings.json"
-        user.parent.mkdir()
-        user.write_text(json.dumps(APPEARANCE))
+        self.user_settings = folder / "data" / "User" / "settings.json"
+        self.user_settings.parent.mkdir()
+        self.user_settings.write_text(json.dumps(APPEARANCE))
+        keys = [{"key": "ctrl+alt+l", "command": "editor.action.inlineSuggest.acceptNextLine"}]  # VS Code has it without a key
+        self.user_settings.with_name("keybindings.json").write_text(json.dumps(keys))
         shutil.copy(SAMPLE, self.folder)
 
     @property
@@ -101,6 +106,7 @@ class Profile:
         try:
             until(lambda: "Extension host agent listening" in log.read_text(), "VS Code's server", log.read_text)
             given = {"what": what, "host": f"127.0.0.1:{port}", "folder": str(self.folder), "failure": str(self.failure)}
+            given |= {"userSettings": str(self.user_settings)}
             given |= {"modules": str(self.code.modules), "chromium": str(self.code.chromium), "settings": str(self.settings)}
             command: list[str | Path] = [self.code.node, HERE / "drive.mjs", json.dumps({**given, **options})]
             driven = subprocess.run(command, env=self.code.env, capture_output=True, text=True, timeout=400, check=False)
@@ -151,14 +157,38 @@ def test_a_persons_story(profile: Profile, embedded: dict[str, Any]) -> None:
     no_errors(lines)
 
 
-def test_without_a_model_and_a_runtime_there_is_one_message(profile: Profile) -> None:
-    """The server is the one in the .vsix, run by a Python that has nothing but pip."""
-    if subprocess.run(["python3", "-P", "-c", "import phi_server"], env=profile.env, capture_output=True, check=False).returncode == 0:
-        pytest.skip("VS Code: python3 has phi-ls")
+def test_the_rest_of_what_a_person_can_do(profile: Profile) -> None:
+    """Parts of suggestions, pause and resume, a further question, choosing a device, restarting, the walkthrough."""
     profile.install()
-    (toasts,) = [line["toasts"] for line in profile.run("nothing", {"phi-ls.interpreter": ""}) if "toasts" in line]
+    lines = profile.run(
+        "more", {"phi-ls.engine": "echo", "phi-ls.engine_options": {"reply": TWO_LINES, "templates": "phi3"}}, pictures=str(PICTURES)
+    )
+    assert len([line for line in lines if "passed" in line]) == 8
+    no_errors(lines)
+
+
+def test_a_folder_that_is_not_trusted_decides_nothing(profile: Profile) -> None:
+    profile.install()
+    profile.user_settings.write_text(json.dumps({**APPEARANCE, "security.workspace.trust.enabled": True}))
+    evil: dict[str, Any] = {"phi-ls.command": ["/evil/phi-ls"], "phi-ls.interpreter": "/evil/python", "phi-ls.model": "/evil/model"}
+    evil |= {"phi-ls.engine_options": {"reply": "evil"}}
+    (profile.folder / ".vscode").mkdir()
+    (profile.folder / ".vscode" / "settings.json").write_text(json.dumps(evil))
+    chosen = {"phi-ls.engine": "echo", "phi-ls.engine_options": {"reply": "price + tax", "templates": "phi3"}}
+    no_errors(profile.run("restricted", chosen))
+
+
+def test_without_a_model_and_a_runtime_there_is_one_message_and_both_are_a_command_away(profile: Profile) -> None:
+    """The server is the one in the .vsix, run by a Python that has nothing but pip; the runtime really comes from the package index."""
+    python = without_phi_ls(profile.settings.parents[2])
+    profile.install()
+    lines = profile.run("newcomer", {"phi-ls.interpreter": python}, model=str(EMBEDDED_FOLDER), pictures=str(PICTURES))
+    (toasts,) = [line["nothing"] for line in lines if "nothing" in line]
     ours = [toast for toast in toasts if "phi-ls" in toast["text"]]
     assert len(ours) == 1, ours
     (toast,) = ours
     assert toast["kind"] == "warning"
     assert "Choose a model" in toast["text"]
+    assert len([line for line in lines if "passed" in line]) == 3
+    (toasts,) = [line["toasts"] for line in lines if "toasts" in line]
+    assert [toast for toast in toasts if toast["kind"] == "error"] == []

@@ -6,18 +6,19 @@ import {
   type ExecuteCommandParams, ExecuteCommandRequest, LanguageClient, type LanguageClientOptions, RevealOutputChannelOn, State,
   WorkDoneProgress,
 } from 'vscode-languageclient/node';
+import type { FollowUps, Told } from './followup';
 import type { Server } from './server';
 import type { ServerStatus, Status } from './status';
 
 /** What the extension itself uses; the server would refuse them. */
 const OWN_SETTINGS = ['command', 'interpreter'];
-const TAKES_LONG = ['phi-ls.explain', 'phi-ls.fix', 'phi-ls.docstring', 'phi-ls.tests', 'phi-ls.simplify'];
-const TITLES: Record<string, string> = { 'phi-ls.explain': 'Explaining' };
+const TAKES_LONG = ['phi-ls.explain', 'phi-ls.followUp', 'phi-ls.fix', 'phi-ls.docstring', 'phi-ls.tests', 'phi-ls.simplify'];
+const TITLES: Record<string, string> = { 'phi-ls.explain': 'Explaining', 'phi-ls.followUp': 'Answering' };
 /** Embedded models load in less; larger ones are worth a notification. */
 const LOADING_IS_LONG_MS = 3000;
 let tokens = 0;
 
-export function createClient(server: Server, status: Status, log: vscode.LogOutputChannel): LanguageClient {
+export function createClient(server: Server, status: Status, followUps: FollowUps, log: vscode.LogOutputChannel): LanguageClient {
   const options: LanguageClientOptions = {
     documentSelector: [{ scheme: 'file' }, { scheme: 'untitled' }],
     outputChannel: log,
@@ -26,8 +27,13 @@ export function createClient(server: Server, status: Status, log: vscode.LogOutp
     middleware: {
       provideInlineCompletionItems: (document, position, context, token, next) =>
         status.paused ? [] : status.during(async () => await next(document, position, context, token), true),
-      executeCommand: (command, args, next) =>
-        TAKES_LONG.includes(command) ? runWithCancel(client, status, command, args) : next(command, args),
+      executeCommand: async (command, args, next) => {
+        const result = await (TAKES_LONG.includes(command) ? runWithCancel(client, status, command, args) : next(command, args));
+        if (command === 'phi-ls.explain' || command === 'phi-ls.followUp') {
+          followUps.note(result as Told | undefined);
+        }
+        return result;
+      },
       resolveCodeAction: (action, token, next) =>
         withCancel('Writing', (_, cancelled) => status.during(async () => await next(action, cancelled))),
       window: {
@@ -36,7 +42,9 @@ export function createClient(server: Server, status: Status, log: vscode.LogOutp
             return await next(params, token);
           }
           const document = await vscode.workspace.openTextDocument(vscode.Uri.parse(params.uri));
-          await vscode.window.showTextDocument(document, { viewColumn: vscode.ViewColumn.Beside, preserveFocus: true, preview: true });
+          const before = vscode.window.visibleTextEditors.find((each) => each.document.uri.scheme === 'phi-ls'); // an answer opens beside the code, too
+          const viewColumn = before?.viewColumn ?? vscode.ViewColumn.Beside;
+          await vscode.window.showTextDocument(document, { viewColumn, preserveFocus: true, preview: before === undefined });
           return { success: true };
         },
       },

@@ -4,6 +4,7 @@ import { spawn } from 'node:child_process';
 import * as vscode from 'vscode';
 import { type LanguageClient, State } from 'vscode-languageclient/node';
 import { createClient } from './client';
+import { FollowUps } from './followup';
 import { findServer, output, runtimeFolder, type Server } from './server';
 import { Status } from './status';
 
@@ -12,6 +13,7 @@ const RUNTIME = ['openvino>=2026.4.1,<2027', 'openvino-genai>=2026.4.1,<2027', '
 class Extension {
   private readonly log = vscode.window.createOutputChannel('phi-ls', { log: true });
   private readonly status = new Status();
+  private readonly followUps = new FollowUps();
   private server: Server | undefined;
   private client: LanguageClient | undefined;
 
@@ -25,12 +27,13 @@ class Extension {
       'phi-ls.chooseDevice': () => this.chooseDevice(),
       'phi-ls.doctor': () => this.doctor(),
       'phi-ls.explainSelection': () => this.explainSelection(),
+      'phi-ls.ask': (uri?: string) => this.followUps.ask(uri),
       'phi-ls.installRuntime': () => this.installRuntime(),
     };
     for (const [name, run] of Object.entries(commands)) {
       context.subscriptions.push(vscode.commands.registerCommand(name, run));
     }
-    context.subscriptions.push(this.log, this.status, vscode.workspace.onDidChangeConfiguration((event) => {
+    context.subscriptions.push(this.log, this.status, this.followUps, vscode.workspace.onDidChangeConfiguration((event) => {
       if (event.affectsConfiguration('phi-ls.command') || event.affectsConfiguration('phi-ls.interpreter')) {
         void this.restart();
       }
@@ -47,7 +50,7 @@ class Extension {
       return;
     }
     this.log.info(`Starting ${this.server.origin}: ${[this.server.command, ...this.server.arguments].join(' ')} serve`);
-    this.client = createClient(this.server, this.status, this.log);
+    this.client = createClient(this.server, this.status, this.followUps, this.log);
     try {
       await this.client.start();
     } catch (error) {
@@ -92,8 +95,9 @@ class Extension {
 
   private async chooseModel(): Promise<void> {
     const folder = { label: 'A folder…', description: 'with a Phi-3 model as OpenVINO IR' };
+    const auto = { label: 'auto', description: 'the best that is on this machine' };
     const embedded = { label: 'embedded', description: 'the small model that ships with phi-ls' };
-    const chosen = await vscode.window.showQuickPick([embedded, folder], { title: 'phi-ls: Choose Model' });
+    const chosen = await vscode.window.showQuickPick([auto, embedded, folder], { title: 'phi-ls: Choose Model' });
     let model: string | undefined = chosen?.label;
     if (chosen === folder) {
       const [uri] = await vscode.window.showOpenDialog({ canSelectFolders: true, canSelectFiles: false, openLabel: 'Use this model' }) ?? [];

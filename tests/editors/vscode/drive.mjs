@@ -1,5 +1,6 @@
-// Drives VS Code in headless Chromium as a person would. usage: node drive.mjs '{"what": "in-host" | "story" | "nothing", …}'
+// Drives VS Code in headless Chromium as a person would. usage: node drive.mjs '{"what": "in-host" | "story" | "more" | "restricted" | "newcomer", …}'
 // Prints a JSON object a line: {"passed": …}, {"log": …}, and at the end {"toasts": …}.
+import assert from 'node:assert';
 import { createRequire } from 'node:module';
 import { readFileSync, writeFileSync } from 'node:fs';
 
@@ -135,19 +136,131 @@ async function story() {
   say({ passed: 'Cancel stops an explanation' });
 }
 
-/** With neither a model nor a runtime. */
+const ghostText = async () => (await page.locator('.ghost-text-decoration, .ghost-text').allInnerTexts()).join('').replaceAll('\u00a0', ' ');
+const settings = () => [options.settings, options.userSettings].map((path) => readFileSync(path, 'utf8')).join('\n');
+const row = (text) => page.locator('.quick-input-list .monaco-list-row').filter({ hasText: text }).first();
+
+/** What the first story leaves out, with an engine that answers two lines. */
+async function more() {
+  await open(['openFile', remote(file)]);
+  await editor(0).waitFor();
+  await editor(0).click();
+  await until('An engine that is ready', async () => (await statusText()).includes('echo on none'));
+
+  await editor(0).click();
+  await page.keyboard.press('Control+End');
+  await page.keyboard.type('\n    def first(self):\n', { delay: 20 });
+  await until('Ghost text', async () => (await ghostText()).includes('first = 1'));
+  await page.keyboard.press('Alt+]');
+  await page.keyboard.press('Alt+[');
+  await until('The same suggestion, the only one', async () => (await ghostText()).includes('first = 1'));
+  say({ passed: 'next and previous keep what is shown' });
+  await page.keyboard.press('Control+Alt+L');
+  const written = (text) => until(text, async () => {
+    await page.keyboard.press('Control+S');
+    return saved().includes(text);
+  });
+  await written('        first = 1\n');
+  await until('The rest of it', async () => (await ghostText()).includes('return first'));
+  say({ passed: 'a line of a suggestion is accepted, and the rest stays' });
+  await page.keyboard.press('Control+ArrowRight');
+  await written('        return');
+  assert(!saved().includes('return first\n'), 'more than a word was accepted');
+  await page.keyboard.press('Tab');
+  await written('        return first');
+  say({ passed: 'a word of a suggestion is accepted, and then the rest' });
+
+  await command('phi-ls: Pause Suggestions');
+  await until('The pause', async () => (await statusText()).includes('paused'));
+  await command('phi-ls: Resume Suggestions');
+  await until('Its end', async () => !(await statusText()).includes('paused'));
+  await editor(0).click();
+  await page.keyboard.press('Control+End');
+  await page.keyboard.type('\n\ndef second(self):\n', { delay: 20 });
+  await until('Ghost text', async () => (await ghostText()).includes('first = 1'));
+  await page.keyboard.press('Escape');
+  say({ passed: 'suggestions are paused and resumed' });
+
+  await goTo(lineOf('def add'));
+  await command('phi-ls: Explain Selection');
+  const ask = page.locator('.codelens-decoration a').filter({ hasText: 'Ask a further question' });
+  await ask.click();
+  await page.locator('.quick-input-widget input').fill('Why is there a check?');
+  await page.keyboard.press('Enter');
+  await until('The answer', async () => /Why is there a check\?[^]*Written by echo/.test(await textOf(1)));
+  await picture('vscode-follow-up');
+  say({ passed: 'a further question is answered' });
+
+  await command('phi-ls: Choose Device');
+  await row('CPU').click();
+  await until('The device in the settings', () => settings().includes('"phi-ls.device": "CPU"'));
+  say({ passed: 'a device is chosen' });
+
+  await command('phi-ls: Restart');
+  await until('An engine that is ready', async () => (await statusText()).includes('echo on'));
+  say({ passed: 'the server is restarted' });
+
+  await command('Open Walkthrough...');
+  await row('Phi-3 on your own machine').click();
+  await page.getByText('Have code explained').first().waitFor();
+  await picture('vscode-walkthrough');
+  say({ passed: 'the walkthrough is there' });
+}
+
+/** In a folder that is not trusted, whose settings name programs and models. */
+async function restricted() {
+  await open(['openFile', remote(file)]);
+  await editor(0).waitFor();
+  await editor(0).click();
+  await until('An engine that is ready', async () => (await statusText()).includes('echo on none'));
+  await page.locator('.statusbar-item').filter({ hasText: 'Restricted Mode' }).waitFor();
+  await editor(0).click();
+  await page.keyboard.press('Control+End');
+  await page.keyboard.type('\nrebate = ', { delay: 20 });
+  await until('The suggestion of the engine that the user chose', async () => (await ghostText()) === 'price + tax');
+}
+
+/** With neither a model nor a runtime, and then with both. */
+async function newcomer() {
+  await nothing();
+  say({ nothing: await page.evaluate(() => globalThis.toasts) });
+  await command('phi-ls: Install OpenVINO Runtime');
+  await page.locator('.monaco-dialog-box').getByRole('button', { name: 'Install' }).click();
+  await page.locator('.notification-toast').filter({ hasText: 'Installing OpenVINO' }).waitFor();
+  await picture('vscode-install');
+  page.setDefaultTimeout(280_000);
+  await page.locator('.notification-toast').filter({ hasText: 'Installing OpenVINO' }).waitFor({ state: 'detached' });
+  page.setDefaultTimeout(30_000);
+  say({ passed: 'the runtime is installed' });
+
+  await command('phi-ls: Choose Model');
+  await row('A folder').click();
+  const where = page.locator('.quick-input-widget input').first();
+  await until('A choice of folders', async () => (await where.inputValue()).startsWith('/'));
+  await where.fill(`${options.model}/`);
+  await page.locator('.quick-input-widget').getByRole('button', { name: 'Use this model' }).click();
+  await until('The model', async () => (await statusText()).includes('phi-ls-nano on CPU'));
+  say({ passed: 'a model is chosen, and runs' });
+  await editor(0).click();
+  await page.keyboard.press('Control+End');
+  await page.keyboard.type('\n\nfor item in self.', { delay: 40 });
+  await until('Ghost text', ghostText);
+  say({ passed: 'there is ghost text' });
+}
+
 async function nothing() {
   await open(['openFile', remote(file)]);
   await editor(0).click();
   await until('A message', async () => (await page.evaluate(() => globalThis.toasts)).length > 0);
   await page.keyboard.press('Control+End');
-  await page.keyboard.type('\n\ntotal = ', { delay: 20 });
+  await page.keyboard.type('\n\nrebate = ', { delay: 20 });
   await goTo(lineOf('def add'));
   await until('The reason in the status', async () => (await statusText()).includes('phi-ls: off'));
 }
 
 /** The language status, as the hover of `{}` tells it. */
 async function statusText() {
+  await page.mouse.move(500, 300); // a hover that a key has closed opens again only when one comes anew
   await page.locator('[id="status.languageStatus"]').first().hover();
   const hover = page.locator('.hover-language-status').first();
   await hover.waitFor();
@@ -162,7 +275,7 @@ async function everything(number) {
 }
 
 try {
-  await { 'in-host': inHost, story, nothing }[options.what]();
+  await { 'in-host': inHost, story, more, restricted, newcomer }[options.what]();
   say({ toasts: [...logged, ...await page.evaluate(() => globalThis.toasts).catch(() => [])] });
 } catch (error) {
   await command('phi-ls: Show Logs').catch(() => undefined);
