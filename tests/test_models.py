@@ -246,10 +246,15 @@ EXPORT = ["export", "openvino", "--model", "org/model", "--task", "text-generati
 @pytest.mark.parametrize(
     ("format", "target", "group_size", "expected"),
     [
-        ("int4", "cpu", None, [*EXPORT, "int4", "--group-size", "128", "--ratio", "0.6", "--sym", "out"]),
-        ("int4", "gpu", 64, [*EXPORT, "int4", "--group-size", "64", "--ratio", "0.6", "--sym", "out"]),
-        ("int4", "npu", None, [*EXPORT, "int4", "--group-size", "-1", "--ratio", "1.0", "--sym", "out"]),
-        ("int4", "npu", 128, [*EXPORT, "int4", "--group-size", "128", "--ratio", "1.0", "--sym", "out"]),
+        (
+            "int4",
+            "cpu",
+            None,
+            [*EXPORT, "int4", "--group-size", "128", "--ratio", "0.6", "--sym", "--group-size-fallback", "adjust", "out"],
+        ),
+        ("int4", "gpu", 64, [*EXPORT, "int4", "--group-size", "64", "--ratio", "0.6", "--sym", "--group-size-fallback", "adjust", "out"]),
+        ("int4", "npu", None, [*EXPORT, "int4", "--group-size", "-1", "--ratio", "1.0", "--sym", "--group-size-fallback", "adjust", "out"]),
+        ("int4", "npu", 128, [*EXPORT, "int4", "--group-size", "128", "--ratio", "1.0", "--sym", "--group-size-fallback", "adjust", "out"]),
         ("int8", "gpu", None, [*EXPORT, "int8", "out"]),
         ("fp16", "cpu", None, [*EXPORT, "fp16", "out"]),
     ],

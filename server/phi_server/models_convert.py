@@ -1,8 +1,10 @@
 """`phi-ls models convert`: the command lines of the two converters, run in an environment that has them.
 
 Both are large (torch, transformers), want versions of their own and are used once: `--python` names an environment. OpenVINO's is given the
-settings that suit Phi-3. The result is written beside its place, and gets its name
-when it is complete.
+settings that suit Phi-3. The result is written beside its place, and gets its name when it is complete.
+
+Nothing is converted for the engine intel-npu: it compresses the original weights each time it loads them, since its library cannot load
+what it has saved; so it is given them as they are.
 """
 
 import os
@@ -17,7 +19,7 @@ from phi_backends.model_folder import PART
 from phi_server.models import examine, new_folder
 
 FORMATS = ("int4", "int8", "fp16")
-TARGETS = ("cpu", "gpu", "npu", "directml")
+TARGETS = ("cpu", "gpu", "npu", "directml", "intel-npu")
 _INSTALL = "Make one, and name its Python with --python: python -m venv convert; convert/bin/pip install"
 
 
@@ -51,6 +53,11 @@ def convert(source: str, format: str, target: str, group_size: int | None, name:
 def command_line(source: str, format: str, target: str, group_size: int | None, output: Path, python: str) -> list[str]:
     """Raises BadInput for what the converters do not make."""
     where = str(Path(source).absolute()) if Path(source).is_dir() else source
+    if target == "intel-npu":
+        raise BadInput(
+            "The engine intel-npu compresses original weights itself, each time it loads them, so there is nothing to convert: "
+            f"phi-ls serve --engine intel-npu --model {where} --engine-option weights={format}"
+        )
     if target == "directml":
         if format == "int8":
             raise BadInput("ONNX models for DirectML are int4 or fp16: choose one of them with --format.")
@@ -67,6 +74,7 @@ def command_line(source: str, format: str, target: str, group_size: int | None, 
         # The NPU wants all weights in 4 bits; by channel is what Intel publishes for it. Elsewhere 8 bits for 40 % keep quality.
         group = group_size if group_size is not None else -1 if target == "npu" else 128
         export += ["--group-size", str(group), "--ratio", "1.0" if target == "npu" else "0.6", "--sym"]
+        export += ["--group-size-fallback", "adjust"]  # smaller groups where a matrix cannot be cut into these; Phi's all can
     return [*export, str(output)]
 
 
