@@ -31,6 +31,8 @@ from phi_server.documents import language_of
 from phi_server.lsp_client import LspClient, LspError
 
 REACTION_MS = 250.0
+SLOW_MODEL_S = 600.0
+"""To load it, or for one answer, at most."""
 CHARACTERS_PER_TOKEN = 3.0
 """Of code, in Phi-3's tokens: for how many of the tokens written were accepted."""
 KEYS_A_POINT = 10
@@ -87,6 +89,7 @@ async def measure(load: Load, name: str, text: str, keys: Sequence[Key], cancels
     server = [sys.executable, "-P", "-m", "phi_server", "serve", *_arguments(load)]
     initialize = {"rootUri": None, "capabilities": CAPABILITIES, "initializationOptions": {"statistics": False}}
     async with await LspClient.start(server, initialize) as editor:
+        editor.timeout_s = SLOW_MODEL_S
         status = await editor.notification("phi-ls/status", lambda status: status["state"] in ("ready", "off"))
         if status["state"] == "off":
             raise BadInput(status["detail"])

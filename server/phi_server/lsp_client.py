@@ -42,6 +42,7 @@ class LspClient:
 
     def __init__(self, process: Process):
         self.process = process
+        self.timeout_s = TIMEOUT_S
         self.answers: dict[str, Callable[[Any], Any | Awaitable[Any]]] = dict(ANSWERS)
         """How the server's requests are answered; change at will. A raised LspError becomes an error reply."""
         self.requested: list[tuple[str, Any]] = []
@@ -107,7 +108,7 @@ class LspClient:
         return future
 
     async def request(self, method: str, params: Any = None) -> Any:
-        async with asyncio.timeout(TIMEOUT_S):
+        async with asyncio.timeout(self.timeout_s):
             return await (await self.ask(method, params))
 
     async def cancel(self, future: "asyncio.Future[Any]") -> None:
@@ -116,7 +117,7 @@ class LspClient:
 
     async def notification(self, method: str, met: Callable[[Any], bool] = lambda params: True) -> Any:
         """The params of the first notification of that kind that was not yet taken, as soon as there is one."""
-        async with asyncio.timeout(TIMEOUT_S), self._news:
+        async with asyncio.timeout(self.timeout_s), self._news:
             while (found := next((n for n in self.notifications if n[0] == method and met(n[1])), None)) is None:
                 await self._news.wait()
             self.notifications.remove(found)
@@ -124,7 +125,7 @@ class LspClient:
 
     async def logged(self, text: str) -> None:
         """Waits until the server has written that to stderr."""
-        async with asyncio.timeout(TIMEOUT_S), self._news:
+        async with asyncio.timeout(self.timeout_s), self._news:
             await self._news.wait_for(lambda: text in self.stderr)
 
     async def open(self, uri: str, text: str, language_id: str = "python", version: int = 1) -> None:
@@ -133,7 +134,7 @@ class LspClient:
 
     async def wait(self) -> int:
         """The exit code, once the process has ended and its last output is read."""
-        async with asyncio.timeout(TIMEOUT_S):
+        async with asyncio.timeout(self.timeout_s):
             code = await self.process.wait()
             await asyncio.gather(*self._tasks, return_exceptions=True)
         return code
