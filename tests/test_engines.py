@@ -14,7 +14,10 @@ from engine_steps import go_on
 
 from phi_backends.engine import CheckingSequence, Engine, ForkingSequence
 from phi_backends.errors import EngineError, ModelError
+from phi_backends.messages import Cancel, Done, Failed, FromWorker, Generate, Text
 from phi_backends.model_folder import EMBEDDED, find
+from phi_backends.scheduler import Scheduler
+from phi_prompts.prompt import Control, Prompt
 
 MODEL = os.environ.get("PHI_LS_TEST_MODEL", EMBEDDED)
 NPU_ON_CPU = {"NPU_USE_NPUW": "YES", "NPUW_DEVICES": "CPU"}
@@ -36,6 +39,7 @@ class Reader:
 
     def count(self):
         return sum(1 for record in self.'''
+PROMPT: Prompt = (Control("<|user|>"), "\nComplete data/reader.py\n", Control("<|end|>"), "\n", Control("<|assistant|>"), "\n" + CODE)
 
 
 def load_echo() -> Any:
@@ -296,3 +300,39 @@ def test_continuations_lead_to_the_text_and_nowhere_else(engine: Engine) -> None
         for id in ids:
             piece = engine.tokenizer.decode([*engine.tokenizer.encode("x"), id])[1:].rstrip("\N{REPLACEMENT CHARACTER}")
             assert piece.startswith(text) or text.startswith(piece)
+
+
+def ask(engine: Engine, prompt: Prompt, cancel_after: int | None = None) -> list[FromWorker]:
+    """What the scheduler says while that is answered; cancelled behind so many pieces of text."""
+    said: list[FromWorker] = []
+    scheduler = Scheduler(engine, said.append)
+    scheduler.submit(Generate(1, prompt, max_tokens=12))
+    while scheduler.busy:
+        scheduler.step()
+        if cancel_after is not None and sum(isinstance(message, Text) for message in said) >= cancel_after:
+            scheduler.cancel(Cancel(1))
+            assert not scheduler.busy
+    for cache in scheduler._idle:
+        cache.sequence.close()
+    return said
+
+
+def test_an_answer_is_streamed(engine: Engine) -> None:
+    *pieces, done = ask(engine, PROMPT)
+    assert isinstance(done, Done)
+    assert len(pieces) > 1
+    assert all(isinstance(piece, Text) for piece in pieces)
+
+
+def test_a_cancelled_answer_ends_with_the_step_that_runs(engine: Engine) -> None:
+    *pieces, done = ask(engine, PROMPT, cancel_after=1)
+    assert isinstance(done, Done)
+    assert done.reason == "cancelled"
+    assert len(pieces) == 1
+
+
+def test_an_empty_prompt_is_refused_in_a_sentence_and_nothing_is_lost(engine: Engine) -> None:
+    (failed,) = ask(engine, ())
+    assert isinstance(failed, Failed)
+    assert failed.message.startswith("The prompt is empty")
+    assert isinstance(ask(engine, PROMPT)[-1], Done)

@@ -243,6 +243,9 @@ def test_a_name_is_found_before_a_folder_of_the_workspace(own_cache: Path, monke
 EXPORT = ["export", "openvino", "--model", "org/model", "--task", "text-generation-with-past", "--weight-format"]
 
 
+ADJUST = ("--group-size-fallback", "adjust")
+
+
 @pytest.mark.parametrize(
     ("format", "target", "group_size", "expected"),
     [
@@ -250,11 +253,11 @@ EXPORT = ["export", "openvino", "--model", "org/model", "--task", "text-generati
             "int4",
             "cpu",
             None,
-            [*EXPORT, "int4", "--group-size", "128", "--ratio", "0.6", "--sym", "--group-size-fallback", "adjust", "out"],
+            [*EXPORT, "int4", "--group-size", "128", "--ratio", "0.6", "--sym", *ADJUST, "out"],
         ),
-        ("int4", "gpu", 64, [*EXPORT, "int4", "--group-size", "64", "--ratio", "0.6", "--sym", "--group-size-fallback", "adjust", "out"]),
-        ("int4", "npu", None, [*EXPORT, "int4", "--group-size", "-1", "--ratio", "1.0", "--sym", "--group-size-fallback", "adjust", "out"]),
-        ("int4", "npu", 128, [*EXPORT, "int4", "--group-size", "128", "--ratio", "1.0", "--sym", "--group-size-fallback", "adjust", "out"]),
+        ("int4", "gpu", 64, [*EXPORT, "int4", "--group-size", "64", "--ratio", "0.6", "--sym", *ADJUST, "out"]),
+        ("int4", "npu", None, [*EXPORT, "int4", "--group-size", "-1", "--ratio", "1.0", "--sym", *ADJUST, "out"]),
+        ("int4", "npu", 128, [*EXPORT, "int4", "--group-size", "128", "--ratio", "1.0", "--sym", *ADJUST, "out"]),
         ("int8", "gpu", None, [*EXPORT, "int8", "out"]),
         ("fp16", "cpu", None, [*EXPORT, "fp16", "out"]),
     ],

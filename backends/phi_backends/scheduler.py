@@ -14,7 +14,7 @@ from typing import Literal
 
 from phi_backends.drafts import Drafts
 from phi_backends.engine import CheckingSequence, Engine, ForkingSequence, Token, TokenSequence, WaitingSequence
-from phi_backends.errors import EngineFull, PhiError
+from phi_backends.errors import EngineError, EngineFull, PhiError
 from phi_backends.memory import peak_bytes
 from phi_backends.messages import Cancel, Done, Failed, FromWorker, Generate, Priority, Text, Timings
 from phi_backends.stream import AnswerStream
@@ -167,6 +167,8 @@ class Scheduler:
         prompt = message.prompt if can_heal else (*message.prompt, message.heal)
         most = min(message.max_prompt_tokens or room, room)
         ids = fit(prompt, tokenizer.encode, tokenizer.control_id, most, tokenizer.space_eaters)
+        if not ids:
+            raise EngineError("The prompt is empty: there is nothing to go on from.")
         if message.deadline_ms is not None:
             ids = self._in_time(prompt, ids, message.deadline_ms)
         heal = message.heal if can_heal else ""

@@ -15,6 +15,7 @@ from phi_backends.auto import Candidate, choices, for_answers
 from phi_backends.client import Client
 from phi_backends.errors import EngineError, PhiError
 from phi_server.measuring import allowed, measured, probed
+from phi_server.runtimes import listed
 from phi_server.settings import Settings
 
 
@@ -45,6 +46,7 @@ async def examine(settings: Settings, on_progress: Callable[[str], None], *, mea
         "python": platform.python_version(),
         "packages": found["packages"],
         "devices": found["devices"],
+        "runtimes": listed(),
         "candidates": [_candidate(each) for each in candidates],
         "answers": _answers(settings),
         "engine": engine,
@@ -79,6 +81,7 @@ def to_text(report: dict[str, Any]) -> str:
             ("Device", f"{device['name']}: {device['description']}{', driver ' + device['driver'] if device['driver'] else ''}")
             for device in report["devices"]
         ),
+        *(("Runtime", f"{name}: {where}") for name, where in report["runtimes"].items()),
         *(("Choice", row) for row in _table(report["candidates"])),
     ]
     if any(not each["problem"] and each["measured"] is None for each in report["candidates"]):

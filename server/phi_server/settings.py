@@ -15,7 +15,10 @@ SECTION = "phi-ls"
 
 @dataclass(frozen=True)
 class Settings:
-    engine: str = field(default="auto", metadata={"help": "`auto`, or the name of an engine: `openvino`, `onnx`, `optimum`, `intel-npu`, `remote`, `echo`."})
+    engine: str = field(
+        default="auto",
+        metadata={"help": "`auto`, or the name of an engine: `openvino`, `onnx`, `optimum`, `intel-npu`, `remote`, `echo`."},
+    )
     model: str = field(
         default="auto",
         metadata={"help": "`auto`, `embedded`, the path of a model folder, or a name from `phi-ls models list`."},

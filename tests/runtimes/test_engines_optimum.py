@@ -9,6 +9,7 @@ import pytest
 from engine_steps import go_on
 from test_no_network import run_watched
 
+from phi_backends.auto import choose_engine
 from phi_backends.engines import optimum, optimum_sequences
 from phi_backends.errors import BadInput, EngineError, EngineFull, ModelError
 
@@ -110,6 +111,11 @@ def test_original_weights_say_what_they_cost(original: Path) -> None:
     info = load(original, "AUTO", weights="int4").info
     assert "no GPU was found, so the CPU is used" in info.reason or info.device != "CPU"
     assert info.reason.endswith("converted at each start, which `phi-ls models convert` does once")
+
+
+def test_auto_takes_it_for_original_weights_alone(original: Path, exported: Path) -> None:
+    assert choose_engine(str(original)) == ("optimum", "these are original weights, which optimum-intel loads")
+    assert choose_engine(str(exported))[0] == "openvino"
 
 
 def test_loading_connects_to_nobody(original: Path, tmp_path: Path) -> None:
