@@ -47,8 +47,6 @@ def choose_engine(model: str) -> tuple[str, str]:
     folder = find(model)
     if not folder.engines and has_original_weights(folder.path) and is_installed("optimum"):
         return "optimum", "these are original weights, which are turned into OpenVINO's form at each load"
-    if not folder.engines and has_original_weights(folder.path) and find_spec("optimum"):
-        return "optimum", "these are original weights, which optimum-intel loads"
     if not folder.engines:
         raise ModelError(
             f'"{folder.path}" is in no format that phi-ls runs: it holds neither of {", ".join(MADE_FOR)}. '
