@@ -12,7 +12,7 @@ export interface ServerStatus {
 }
 
 export class Status implements vscode.Disposable {
-  private readonly item = vscode.languages.createLanguageStatusItem('phi-ls', [{ scheme: 'file' }, { scheme: 'untitled' }]);
+  private readonly item = vscode.languages.createLanguageStatusItem('phi-ls', [{ scheme: 'file' }, { scheme: 'untitled' }, { scheme: 'phi-ls' }]);
   private working = 0;
   private latencyMs: number | undefined;
   /** The last one of the server; undefined while there is no server. */

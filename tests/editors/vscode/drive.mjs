@@ -196,6 +196,7 @@ async function more() {
   await until('The device in the settings', () => settings().includes('"phi-ls.device": "CPU"'));
   say({ passed: 'a device is chosen' });
 
+  await editor(0).click();
   await command('phi-ls: Restart');
   await until('An engine that is ready', async () => (await statusText()).includes('echo on'));
   say({ passed: 'the server is restarted' });
