@@ -197,7 +197,7 @@ def to_text(report: dict[str, dict[str, float]]) -> str:
     rows = [f"{'':17}{'cold':>18}{'key: first token':>22}{'line of ' + str(LINE_TOKENS):>20}"]
     for name, f in report.items():
         cells = ((f["cold_ms"], f["cold_ratio"]), (f["first_token_ms"], f["first_token_ratio"]), (f["line_ms"], f["line_ratio"]))
-        rows.append(f"{name:17}" + "".join(f"{ms:9.0f} ms {ratio:5.2f} ×" + "  " for ms, ratio in cells))
+        rows.append(f"{name:17}" + "  ".join(f"{ms:9.0f} ms {ratio:5.2f} ×" for ms, ratio in cells))
     return "\n".join(rows)
 
 
