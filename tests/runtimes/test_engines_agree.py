@@ -149,7 +149,7 @@ def _seconds(sequence: TokenSequence, ids: list[int]) -> float:
 
 
 def through_the_engine_process(load: Load) -> tuple[Any, list[str]]:
-    """What is said of the engine, and its answers to CODES."""
+    """What is said of the engine, and its answers to CODES. The last is asked again, and then costs one token of prefill."""
 
     async def ask() -> tuple[Any, list[str]]:
         client, answers = Client(load), []
@@ -162,6 +162,11 @@ def through_the_engine_process(load: Load) -> tuple[Any, list[str]]:
                     async for piece in generation:
                         text += piece.text
                 answers.append(text)
+            with client.generate(prompt_of(CODES[-1]), max_tokens=1) as generation:
+                async for _ in generation:
+                    pass
+            assert generation.done is not None
+            assert generation.done.timings.reused_tokens == generation.done.timings.prompt_tokens - 1
             tasks.cancel_scope.cancel()
         return loaded, answers
 

@@ -1,4 +1,4 @@
-"""The ONNX engine with the release that DirectML's package is at, 0.14.1, the last: its tests and the contract, in an environment of its own.
+"""The ONNX engine with 0.14.1, the last release of DirectML's package: its tests and the contract, in an environment of its own.
 
 onnxruntime-genai-directml has packages for Windows alone. Its calls are those of onnxruntime-genai of the same version, whose CPU package
 runs here; that the Windows package has them all is read from its compiled module, where it can be fetched.

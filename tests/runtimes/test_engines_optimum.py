@@ -123,4 +123,4 @@ def test_auto_takes_it_for_original_weights_alone(original: Path, exported: Path
 def test_loading_connects_to_nobody(original: Path, tmp_path: Path) -> None:
     """Importing optimum, transformers and nncf, converting and compressing: no connection, and no identifier in the user's folders."""
     script = f"from phi_backends.engines.optimum import load; load({str(original)!r}, 'CPU', {{'weights': 'int4'}}, lambda stage: None)"
-    assert [line for line in run_watched(tmp_path, "-c", script).splitlines() if not line.startswith("os.fork")] == []
+    assert run_watched(tmp_path, "-c", script) == ""
