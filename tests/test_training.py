@@ -163,3 +163,4 @@ def test_the_server_shows_the_sentence_of_the_embedded_model_because_the_card_sa
     card = (EMBEDDED_FOLDER / "MODEL_CARD.md").read_text(encoding="utf-8")
     f1, echo = map(float, re.findall(r"(?:shares|scores) (0\.\d+)", card))
     assert f1 > echo
+    assert "and marks its sentence as a guess" in " ".join(card.split())

@@ -36,7 +36,7 @@ class Settings:
         default=1000, metadata={"help": "A suggestion should be there by then; what is written so far is shown.", "from": 50, "to": 60_000}
     )
     min_probability: float = field(
-        default=0.3,
+        default=0.35,
         metadata={"help": "Suggestions that are less likely to be right are not shown, unless asked for; 0: all are.", "from": 0, "to": 1},
     )
     statistics: bool = field(

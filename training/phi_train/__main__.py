@@ -18,7 +18,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, required=True, help="folder outside the repository for the corpus, rows and checkpoints")
     parser.add_argument("--output", type=Path, help="model folder that export writes (default: WORK/model)")
     parser.add_argument("--preset", default="nano", help="model.PRESETS: nano, small, ...")
-    parser.add_argument("--tokens", type=int, default=81_000_000, help="training tokens in all; the decay ends there")
+    parser.add_argument("--tokens", type=int, default=80_000_000, help="training tokens in all; the decay ends there")
     parser.add_argument("--tokens-a-step", type=int, default=16_384)
     parser.add_argument("--tokens-a-pass", type=int, default=4_096)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
