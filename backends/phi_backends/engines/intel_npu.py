@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from phi_backends.cache_folder import cache_folder
 from phi_backends.engine import Engine, EngineInfo, Options, Progress, Token, Tokenizer
 from phi_backends.errors import BadInput, EngineError, EngineFull, EngineMissing, ModelError
 from phi_backends.model_folder import find, has_original_weights
@@ -75,6 +76,9 @@ def load(model: str, device: str, options: Options, progress: Progress) -> Engin
             "Give the folder that the others were converted from."
         )
     tokenizer = FolderTokenizer(folder.path)
+    kernels = cache_folder() / "intel-npu"  # the library writes what it compiles into `cache` in the folder that it runs in
+    kernels.mkdir(parents=True, exist_ok=True)
+    os.chdir(kernels)
     progress(f"reading the model and compressing it to {chosen.weights}")
     try:
         loaded = transformers.AutoModelForCausalLM.from_pretrained(
