@@ -4,7 +4,8 @@
     python3 dev.py demo          see it work: completions and an explanation by a local model
     python3 dev.py test          ruff, mypy --strict, import-linter and all tests (--fast leaves the slow ones out)
     python3 dev.py editors       drive real editors; fetches them into `.editors` (Debian and npm packages, 1.7 GB); `--deep`: Kate, Helix
-    python3 dev.py runtimes      what needs PyTorch: engines side by side, conversions, a toy model trained (in `.venv-runtimes`, 2 GB)
+    python3 dev.py runtimes      what needs PyTorch: engines side by side, conversions, a toy model trained (in `.venv-runtimes`, 2 GB);
+                                 `--deep`: engines that are compiled first (intel-npu, llama.cpp's server as `remote`), half an hour
 
 Each makes `.venv` if needed and installs the pinned dependencies into it. Further arguments go to `phi-ls demo` or to pytest.
 """
@@ -37,8 +38,8 @@ def main() -> int:
     if not install(EXTRAS[command]):
         return 2
     if command in ("editors", "runtimes"):
-        marker = "deep" if "--deep" in arguments else command
-        return run(PYTHON, "-m", "pytest", "-m", marker, f"tests/{command}", *(each for each in arguments if each != "--deep"))
+        marked = f"{command} and {'deep' if '--deep' in arguments else 'not deep'}"
+        return run(PYTHON, "-m", "pytest", "-m", marked, f"tests/{command}", *(each for each in arguments if each != "--deep"))
     return run(PYTHON, "-P", "-m", "phi_server", "demo", *arguments) if command == "demo" else test(arguments)
 
 

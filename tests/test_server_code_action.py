@@ -129,7 +129,7 @@ async def test_editors_that_know_only_commands_get_commands() -> None:
 
 
 async def test_editors_that_can_do_nothing_with_an_edit_are_not_offered_one() -> None:
-    literals = {"codeAction": {"codeActionLiteralSupport": {"codeActionKind": {"valueSet": []}}}}
+    literals: dict[str, Any] = {"codeAction": {"codeActionLiteralSupport": {"codeActionKind": {"valueSet": []}}}}
     async with server({"textDocument": literals, "workspace": {"applyEdit": False}}) as client:
         await client.open(URI, CODE)
         assert titles(await actions(client, between(0, 3))) == ["Explain selection"]

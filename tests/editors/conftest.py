@@ -28,14 +28,6 @@ _driven: dict[str, int] = {}
 _skipped: dict[str, str] = {}
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Those of the deeper command run only when it, or their file, is asked for."""
-    deep = [item for item in items if item.get_closest_marker("deep") and not any(item.path.name in each for each in config.args)]
-    if deep and "deep" not in config.option.markexpr:
-        items[:] = [item for item in items if item not in deep]
-        config.hook.pytest_deselected(items=deep)
-
-
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
     outcome = yield

@@ -180,10 +180,11 @@ def as_texts(original: Path, expected: list[list[int]]) -> list[str]:
     return [tokenizer.decode(ids[:end]) for ids, end in zip(expected, ends, strict=True)]
 
 
+@pytest.mark.deep
 def test_the_same_text_from_intel_npu(original: Path, expected: list[list[int]]) -> None:
     """In the environment that `phi-ls runtimes` made, started as an editor has it started."""
     if not is_installed("intel-npu"):
-        pytest.skip(f"nobody has installed it in {runtimes_folder()}: phi-ls runtimes install intel-npu (test_runtimes.py does)")
+        pytest.skip(f"nobody has installed it in {runtimes_folder()}: phi-ls runtimes install intel-npu (test_engines_intel_npu.py does)")
     loaded, answers = through_the_engine_process(Load("intel-npu", str(original), "auto", {"weights": "fp16"}))
     assert (loaded.engine, loaded.device) in (("intel-npu", "NPU"), ("intel-npu", "CPU"))
     if loaded.device == "CPU":
@@ -213,6 +214,7 @@ def llama_server(folder: Path) -> Iterator[str]:
             process.kill()
 
 
+@pytest.mark.deep
 def test_the_same_text_from_a_real_server(original: Path, expected: list[list[int]], tmp_path: Path) -> None:
     with llama_server(tmp_path) as url:
         loaded, answers = through_the_engine_process(Load("remote", "embedded", "auto", {"url": url, "context_tokens": 1024}))

@@ -17,6 +17,7 @@ from phi_backends.elsewhere import is_installed, python_of, runtimes_folder
 from phi_backends.errors import EngineError
 from phi_backends.messages import Load, Loaded
 
+pytestmark = pytest.mark.deep
 ROOT = Path(__file__).parents[2]
 
 
