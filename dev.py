@@ -18,7 +18,7 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
-EXTRAS = {"demo": "openvino", "test": "openvino,onnx,dev", "editors": "openvino,dev", "runtimes": "train,openvino,onnx,dev"}
+EXTRAS = {"demo": "openvino", "test": "openvino,onnx,bench,dev", "editors": "openvino,dev", "runtimes": "train,openvino,onnx,dev"}
 APART = sys.argv[1:2] == ["runtimes"]
 """What needs PyTorch needs older packages than the rest, so it has an environment of its own."""
 VENV = ROOT / (".venv-runtimes" if APART else ".venv")

@@ -1,4 +1,4 @@
-"""The folders of tests that run only when asked for, by their marker or their folder: `dev.py editors` and `dev.py runtimes`."""
+"""The folders of tests that are run only when asked for, by their marker or their folder: `dev.py editors` and `dev.py runtimes`."""
 
 from pathlib import Path
 
@@ -7,11 +7,15 @@ import pytest
 APART = ("editors", "runtimes")
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    for name in APART:
-        theirs = [item for item in items if item.path.is_relative_to(Path(__file__).parent / name)]
-        for item in theirs:
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """They are not even imported: what they import may not be installed."""
+    name = collection_path.name
+    if collection_path.parent != Path(__file__).parent or name not in APART:
+        return None
+    return None if name in config.option.markexpr or any(name in argument for argument in config.args) else True
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if (name := item.path.parent.name) in APART:
             item.add_marker(name)
-        if name not in config.option.markexpr and not any(name in argument for argument in config.args):
-            items[:] = [item for item in items if item not in theirs]
-            config.hook.pytest_deselected(items=theirs)
