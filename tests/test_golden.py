@@ -44,7 +44,8 @@ def suggestion(document: str, answer: str, language_id: str, invoked: bool = Fal
     lines = Snapshot.of_text("file:///project/file", 1, language_id, before + CURSOR).lines
     position = Position(len(lines) - 1, len(lines[-1]) - 1)
     model = cast(Client, Model(answer))
-    return snapshot, position, asyncio.run(complete(snapshot, position, model, Settings(), invoked=invoked))
+    settings = Settings(min_probability=0.0)  # what is made of an answer, however long; how likely it is, is asked below
+    return snapshot, position, asyncio.run(complete(snapshot, position, model, settings, invoked=invoked))
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
