@@ -22,7 +22,7 @@ from phi_backends.engine import EngineInfo, Progress, Token, Tokenizer
 from phi_backends.engines.openvino_device import Device, OpenVinoOptions, what_it_says
 from phi_backends.errors import EngineError, EngineFull, ModelError
 from phi_backends.memory import machine_bytes
-from phi_backends.model_folder import ModelFolder
+from phi_backends.model_folder import SMALL_MODEL_BYTES, ModelFolder
 from phi_backends.sampling import choose
 from phi_backends.tokenizer import FolderTokenizer
 
@@ -59,7 +59,7 @@ def load(
     _only_last_rows(model)
     progress(f"compiling for {device.name}")
     try:
-        compiled = core.compile_model(model, device.name, _properties(device.name, options))
+        compiled = core.compile_model(model, device.name, _properties(device.name, options, folder.bytes))
     except RuntimeError as error:
         raise EngineError(f"OpenVINO cannot compile the model for {device.name} ({what_it_says(error)}). Try another device.") from error
     info = folder.in_use("openvino", device.name, device.reason, context_tokens)
@@ -248,8 +248,14 @@ def _only_last_rows(model: Any) -> None:
     model.validate_nodes_and_infer_types()
 
 
-def _properties(device: str, options: OpenVinoOptions) -> dict[str, Any]:
+def _properties(device: str, options: OpenVinoOptions, weights_bytes: int) -> dict[str, Any]:
     properties: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
+    if device == "CPU" and weights_bytes >= SMALL_MODEL_BYTES:
+        # Where the CPU has bf16 (AMX), OpenVINO takes it, which is slow for few tokens at a time. With these two, 3.8 B weights in 4 bits
+        # give a line of 12 tokens in 1,602 ms in place of 2,098, and 1,000 tokens of prompt take 4 % longer. With f32, the default of
+        # other CPUs, groups as large as those of the weights made 64 tokens a fifth faster. Rounding is about as coarse as with bf16:
+        # probabilities of the embedded model moved by 0.008 on average, with bf16 by 0.005, with f32 alone by 0.007.
+        properties |= {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": 128}
     if options.inference_precision:
         properties["INFERENCE_PRECISION_HINT"] = options.inference_precision
     if options.kv_cache_precision:
