@@ -122,7 +122,7 @@ async def run(engine_arguments: list[str], quick: bool = False) -> int:
 
 
 async def _type(editor: Editor, pause_s: float) -> list[Ghost]:
-    print("Typing into inventory.py; what the model suggests is shown like " + _dim("this") + " and then accepted:\n")
+    print("Typing into inventory.py; what is suggested is shown like " + _dim("this") + " and then accepted:\n")
     ghosts = []
     for scene in SCENES:
         await editor.insert("\n")
