@@ -36,3 +36,8 @@ class EngineFull(EngineError):
 
 class WorkerDied(PhiError):
     pass
+
+
+def in_one_line(error: Exception) -> str:
+    """A runtime's message without its line breaks, which part a path from what is wrong with it, to stand in a sentence of ours."""
+    return " ".join(str(error).split())[:300].rstrip(".!") or type(error).__name__

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from phi_backends.cache_folder import cache_folder
 from phi_backends.engine import Engine, EngineInfo, Options, Progress, Token, Tokenizer
-from phi_backends.errors import BadInput, EngineError, EngineFull, EngineMissing, ModelError
+from phi_backends.errors import BadInput, EngineError, EngineFull, EngineMissing, ModelError, in_one_line
 from phi_backends.model_folder import find, has_original_weights
 from phi_backends.options import read_options
 
@@ -90,7 +90,7 @@ def load(model: str, device: str, options: Options, progress: Progress) -> Engin
     except MemoryError as error:
         raise EngineError("There is no memory to load it: reading takes two bytes a weight. Give a smaller model.") from error
     except Exception as error:  # transformers, torch, safetensors and the library each raise their own
-        raise ModelError(f'"{folder.path}" cannot be loaded ({_what_it_says(error)}). Fetch the model again, whole.') from error
+        raise ModelError(f'"{folder.path}" cannot be loaded ({in_one_line(error)}). Fetch the model again, whole.') from error
     trained = folder.trained_tokens()
     info = folder.in_use("intel-npu", where, reason, min(trained, chosen.context_tokens or trained))
     engine = IntelNpuEngine(compiled, tokenizer, info, chosen.sequences or IntelNpuOptions.sequences)
@@ -160,7 +160,7 @@ class IntelNpuEngine:
                 output = self._model(input_ids=padded, past_key_values=cache, use_cache=True)
         except (RuntimeError, IndexError) as error:
             cache.crop(before)
-            raise EngineError(f"The library failed on the {self.info.device} ({_what_it_says(error)}). Try the engine openvino.") from error
+            raise EngineError(f"The library failed on the {self.info.device} ({in_one_line(error)}). Try the engine openvino.") from error
         cache.crop(before + len(ids))
         return output.logits[0, : len(ids)].float().numpy()
 
@@ -223,7 +223,3 @@ def passes(ids: Sequence[int], room: int) -> list[tuple[Sequence[int], int]]:
         parts.append((ids[at : at + length], length))
         at += length
     return parts
-
-
-def _what_it_says(error: Exception) -> str:
-    return (" ".join(str(error).split())[:300] or type(error).__name__).rstrip(".!")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from phi_backends.engine import Engine, Options, Progress
-from phi_backends.errors import BadInput, EngineError, EngineMissing, ModelError
+from phi_backends.errors import BadInput, EngineError, EngineMissing, ModelError, in_one_line
 from phi_backends.model_folder import ModelFolder, find, read_json
 from phi_backends.options import read_options
 from phi_backends.tokenizer import FolderTokenizer
@@ -140,7 +140,7 @@ def choose_device(asked: str, made_for: Sequence[str], has_directml: bool) -> De
 
 
 def load_on(folder: ModelFolder, config: OnnxConfig, device: Device, options: OnnxOptions, progress: Progress) -> Engine:
-    from phi_backends.engines.onnx_generators import OnnxEngine, what_it_says
+    from phi_backends.engines.onnx_generators import OnnxEngine
 
     tokenizer = FolderTokenizer(folder.path)
     progress("reading the model")
@@ -148,7 +148,7 @@ def load_on(folder: ModelFolder, config: OnnxConfig, device: Device, options: On
         model = og.Model(_runtime_config(folder, config, device, options))
     except RuntimeError as error:
         raise ModelError(
-            f'ONNX Runtime cannot load the model in "{folder.path}" on {device.name} ({what_it_says(error)}). Fetch it again, whole; '
+            f'ONNX Runtime cannot load the model in "{folder.path}" on {device.name} ({in_one_line(error)}). Fetch it again, whole; '
             "the file .onnx.data belongs to it."
         ) from error
     context_tokens = min(config.context_tokens, options.context_tokens or config.context_tokens)

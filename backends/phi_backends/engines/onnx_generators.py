@@ -15,7 +15,7 @@ import onnxruntime_genai as og
 from numpy.typing import NDArray
 
 from phi_backends.engine import EngineInfo, Token, Tokenizer, TokenSequence
-from phi_backends.errors import EngineError, EngineFull
+from phi_backends.errors import EngineError, EngineFull, in_one_line
 from phi_backends.sampling import choose
 from phi_backends.tokenizer import FolderTokenizer
 
@@ -80,7 +80,7 @@ class OnnxEngine:
             return og.Generator(self._model, parameters)
         except (RuntimeError, MemoryError) as error:
             raise EngineError(
-                f"There is no memory for a KV cache of {self.info.context_tokens} tokens ({what_it_says(error)}). "
+                f"There is no memory for a KV cache of {self.info.context_tokens} tokens ({in_one_line(error)}). "
                 "Lower the engine option context_tokens or sequences."
             ) from error
 
@@ -92,7 +92,7 @@ class OnnxEngine:
             )
 
     def failed(self, error: Exception) -> EngineError:
-        return EngineError(f"ONNX Runtime failed on {self.info.device} ({what_it_says(error)}). Try another device.")
+        return EngineError(f"ONNX Runtime failed on {self.info.device} ({in_one_line(error)}). Try another device.")
 
 
 class PlainSequence:
@@ -216,8 +216,3 @@ def _last_row(generator: Any) -> NDArray[np.float32]:
     logits: NDArray[np.float32] = generator.get_logits()
     last: NDArray[np.float32] = logits.reshape(-1, logits.shape[-1])[-1]
     return last
-
-
-def what_it_says(error: Exception) -> str:
-    """The runtime's message without its line breaks, which part a path from what is wrong with it."""
-    return " ".join(str(error).split())[:300].rstrip(".!") or type(error).__name__
