@@ -4,15 +4,17 @@ They run the embedded model, or the folder named by PHI_LS_TEST_MODEL.
 """
 
 import os
+import random
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from engine_steps import go_on
 
-from phi_backends.engine import CheckingSequence, Engine, ForkingSequence
+from phi_backends.engine import CheckingSequence, Engine, ForkingSequence, Interrupted, InterruptibleEngine, Token
 from phi_backends.errors import EngineError, ModelError
 from phi_backends.messages import Cancel, Done, Failed, FromWorker, Generate, Text
 from phi_backends.model_folder import EMBEDDED, find
@@ -226,6 +228,62 @@ def test_checking_several_tokens_gives_what_single_steps_give(engine: Engine, pr
         sequence.append([whole[right]])
         assert [whole[right], *go_on(sequence, 11 - right)] == whole[right:]
     sequence.close()
+
+
+PASSES = (64, 16, 1, 1, 1, 2, 1, 3, 1, 1, 1, 4, 1, 1, 16, 16, 1, 1, 1, 1, 1, 1, 1, 1)
+"""Lengths of forward passes, of which those that follow one of their own length can be interrupted in every runtime that knows it."""
+
+
+@contextmanager
+def interruptions(engine: InterruptibleEngine) -> Iterator[None]:
+    """One after another, at moments of a forward pass that nobody can foresee."""
+    over = threading.Event()
+
+    def interrupt() -> None:
+        while not over.wait(random.uniform(0.0, 0.006)):
+            engine.interrupt()
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    yield
+    over.set()
+    thread.join()
+
+
+def test_an_interrupted_pass_leaves_no_trace(engine: Engine, prompt: list[int]) -> None:
+    if not isinstance(engine, InterruptibleEngine):
+        pytest.skip("this engine cannot be stopped in a forward pass")
+    sequence, urgent = engine.open(), engine.open()
+    urgent.append(prompt)
+
+    def run_passes() -> tuple[list[Token], set[Token], int]:
+        """The tokens behind the passes, those of another request that comes between any two, and how many passes were interrupted."""
+        tokens, urgent_tokens, interrupted = [], set(), -len(PASSES)
+        sequence.rewind(0)
+        for length in PASSES:
+            at = len(sequence)
+            while len(sequence) == at:
+                interrupted += 1
+                with suppress(Interrupted):
+                    sequence.append((prompt * 2)[at : at + length])
+                urgent.rewind(len(prompt) - 1)
+                while len(urgent) < len(prompt):
+                    with suppress(Interrupted):
+                        urgent.append(prompt[-1:])
+                urgent_tokens.add(urgent.next())
+            tokens.append(sequence.next())
+        return tokens, urgent_tokens, interrupted
+
+    *undisturbed, found = run_passes()
+    while found < 20:
+        with interruptions(engine):
+            *disturbed, interrupted = run_passes()
+        assert disturbed == undisturbed  # the probabilities to the last bit
+        found += interrupted
+    engine.interrupt()  # of nothing
+    assert run_passes() == (*undisturbed, 0)
+    sequence.close()
+    urgent.close()
 
 
 def test_a_closed_sequence_gives_its_memory_back(engine: Engine, prompt: list[int]) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -16,10 +17,10 @@ import anyio
 import pytest
 
 from phi_backends.client import MAX_CRASHES, Client, EngineStatus, Generation
-from phi_backends.engine import Engine, Token
+from phi_backends.engine import Engine, Interrupted, Token
 from phi_backends.engines.echo import EchoEngine, EchoSequence
 from phi_backends.errors import EngineError, WorkerDied
-from phi_backends.messages import Done, Generate, Load, Priority, Text, decode
+from phi_backends.messages import Cancel, Done, FromWorker, Generate, Load, Priority, Text, decode
 from phi_backends.scheduler import IDLE_CACHES, LEAST_PROMPT_TOKENS, Scheduler
 from phi_prompts.prompt import Control, Prompt, Window
 
@@ -269,6 +270,73 @@ def test_where_the_server_may_have_enough_a_slow_model_waits_for_its_cancel(prio
         scheduler.speed.decode_token_ms = ms_per_token
         found.append(scheduler.pause_s > 0)
     assert [at for at, pause in enumerate(found) if pause] == pauses
+
+
+class StoppableEngine(EchoEngine):
+    """Once it is slow, a forward pass takes until it is interrupted."""
+
+    def __init__(self, reply: str) -> None:
+        super().__init__(reply, 0, 2048, "phi3")
+        self.is_slow = False
+        self.is_running, self.is_stopped = threading.Event(), threading.Event()
+
+    def open(self) -> "StoppableSequence":
+        return StoppableSequence(self)
+
+    def interrupt(self) -> None:
+        self.is_stopped.set()
+
+
+class StoppableSequence(EchoSequence):
+    def __init__(self, engine: StoppableEngine) -> None:
+        super().__init__(engine.tokenizer, "abc", 0.0, 2048, "")
+        self._engine = engine
+
+    def append(self, ids: Sequence[int]) -> None:
+        if self._engine.is_slow:
+            self._engine.is_running.set()
+            if self._engine.is_stopped.wait(5):
+                raise Interrupted
+        super().append(ids)
+
+
+@pytest.mark.parametrize(
+    ("running", "in_answer", "comes", "stops"),
+    [
+        (Priority.ANSWER, True, Generate(2, QUESTION, 3), True),
+        (Priority.ANSWER, False, Generate(2, QUESTION, 3), True),
+        (Priority.IDLE, True, Generate(2, QUESTION, 3), True),
+        (Priority.IDLE, False, Generate(2, QUESTION, 3), False),  # it may well be the beginning of what comes
+        (Priority.ANSWER, True, Generate(2, QUESTION, 3, priority=Priority.IDLE), False),
+        (Priority.COMPLETION, True, Generate(2, QUESTION, 3), False),
+        (Priority.COMPLETION, True, Cancel(1), True),
+        (Priority.COMPLETION, False, Cancel(1), False),  # the next key's prompt begins the same
+        (Priority.COMPLETION, True, Cancel(7), False),
+    ],
+)
+def test_what_is_in_vain_or_in_the_way_is_stopped_in_its_forward_pass(
+    running: Priority, in_answer: bool, comes: Generate | Cancel, stops: bool
+) -> None:
+    engine = StoppableEngine("abc")
+    messages: list[FromWorker] = []
+    scheduler = Scheduler(cast(Engine, engine), messages.append)
+    scheduler.submit(Generate(1, QUESTION, max_tokens=3, priority=running))
+    if in_answer:
+        while not messages:
+            scheduler.step()
+    engine.is_slow = True
+    thread = threading.Thread(target=scheduler.step)
+    thread.start()
+    assert engine.is_running.wait(5)
+    scheduler.interrupt_for(comes)
+    assert engine.is_stopped.is_set() == stops
+    engine.is_slow = False
+    engine.interrupt()
+    thread.join()
+    scheduler.interrupt_for(comes)  # between two passes it stops nothing
+    while scheduler.busy:
+        scheduler.step()
+    assert "".join(message.text for message in messages if isinstance(message, Text)) == "abc"  # the stopped pass was run again
 
 
 async def test_cancelling_ends_a_request_within_a_step() -> None:

@@ -1,6 +1,6 @@
 """The interface of an engine: the smallest that serves every runtime. One file in `engines/` implements it for each.
 
-An engine is used from one thread. A call to `append` cannot be interrupted, so callers append in chunks and look up
+An engine is used from one thread. Most runtimes cannot be stopped in a call to `append`, so callers append in chunks and look up
 between two of them; that is how requests are cancelled and how a completion overtakes an explanation.
 """
 
@@ -121,6 +121,20 @@ class Engine(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+class Interrupted(Exception):
+    """The call was stopped from another thread; the sequence is as it was before."""
+
+
+@runtime_checkable
+class InterruptibleEngine(Engine, Protocol):
+    """Of runtimes that can be stopped in the middle of a forward pass."""
+
+    def interrupt(self) -> None:
+        """From another thread: the `append` or `check` under way raises Interrupted, unless just this one cannot be stopped. Between
+        two calls it does nothing."""
+        ...
 
 
 Progress = Callable[[str], None]

@@ -13,10 +13,19 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from phi_backends.drafts import Drafts
-from phi_backends.engine import CheckingSequence, Engine, ForkingSequence, Token, TokenSequence, WaitingSequence
+from phi_backends.engine import (
+    CheckingSequence,
+    Engine,
+    ForkingSequence,
+    Interrupted,
+    InterruptibleEngine,
+    Token,
+    TokenSequence,
+    WaitingSequence,
+)
 from phi_backends.errors import EngineError, EngineFull, PhiError
 from phi_backends.memory import peak_bytes
-from phi_backends.messages import Cancel, Done, Failed, FromWorker, Generate, Priority, Text, Timings
+from phi_backends.messages import Cancel, Done, Failed, FromWorker, Generate, Priority, Text, Timings, ToWorker
 from phi_backends.stream import AnswerStream
 from phi_prompts.prompt import Prompt, PromptTooLong, fit
 
@@ -47,12 +56,10 @@ SPEED_TOKENS, SPEED_STEPS = 32, 2
 NEWEST_SPEED = 0.2
 """Weight of the newest measurement in the running mean."""
 CANCEL_S = 0.01
-"""Where the server may well have enough of a completion, its cancel is waited for so long: the next step would be in vain, and what comes
-behind the cancel would wait for it. It takes 2 to 4 ms."""
+"""Behind a line end the server may well have enough of a completion. Where a forward pass cannot be interrupted, the cancel is waited for
+so long: the next step would be in vain, and what comes behind the cancel would wait for it. It takes 2 to 4 ms."""
 CANCEL_SHARE = 0.1
 """Of a step, which that may cost at most; a model of quick steps goes on at once."""
-UNLIKELY = 0.5
-"""The server stops what is not likely enough, and everything behind a line end that belongs to another statement."""
 LOOK_UP_S = 0.05
 """While an engine waits for another machine, messages are looked at so often."""
 
@@ -77,8 +84,6 @@ class _Job:
     """Since the last token was chosen: engines run the model in `append` or in `next`, so only both together tell how fast it is."""
     probability: float | None = 1.0
     """Of the text that was not sent yet."""
-    likelihood: float = 1.0
-    """Of the whole answer."""
 
 
 @dataclass
@@ -112,6 +117,8 @@ class Scheduler:
         """Least recently used first."""
         self._chunk = CHUNK_TOKENS[0]
         self._may_be_enough = False
+        self._running: _Job | None = None
+        """Whose forward pass is under way."""
         self.speed = Speed()
 
     @property
@@ -121,7 +128,8 @@ class Scheduler:
     @property
     def pause_s(self) -> float:
         """How long to wait for a message before the next step."""
-        is_worth_it = self._may_be_enough and CANCEL_SHARE * self.speed.decode_token_ms >= 1000 * CANCEL_S
+        can_wait = self._may_be_enough and not isinstance(self._engine, InterruptibleEngine)
+        is_worth_it = can_wait and CANCEL_SHARE * self.speed.decode_token_ms >= 1000 * CANCEL_S
         return CANCEL_S if is_worth_it else 0.0
 
     def measure(self) -> None:
@@ -141,6 +149,18 @@ class Scheduler:
         except (PhiError, PromptTooLong) as error:
             self._emit(Failed(message.request, str(error)))
 
+    def interrupt_for(self, message: ToWorker) -> None:
+        """Called from another thread when a message has come: stops the forward pass under way if that is now in vain, or in the way of
+        something more urgent. The prompt of a completion is run on, since the next key needs the same."""
+        job = self._running
+        if job is None or not isinstance(self._engine, InterruptibleEngine):
+            return
+        is_vain = isinstance(message, Cancel) and message.request == job.message.request
+        is_in_the_way = isinstance(message, Generate) and message.priority < job.message.priority
+        is_prompt = job.first_token is None and job.message.priority != Priority.ANSWER
+        if (is_vain or is_in_the_way) and not is_prompt:
+            self._engine.interrupt()
+
     def cancel(self, message: Cancel) -> None:
         """Ends the request; one that has ended already is none of our business: the two messages crossed on the pipe."""
         for job in self._jobs:
@@ -152,13 +172,18 @@ class Scheduler:
         """One forward pass, at most, for the request whose turn it is: the most urgent, and of those the oldest."""
         job = min(self._jobs, key=lambda job: (job.message.priority, job.arrived))
         self._may_be_enough = False
+        self._running = job
         try:
             self._advance(job)
+        except Interrupted:
+            pass  # it goes on when it is its turn again
         except PhiError as error:
             self._jobs.remove(job)
             if job.sequence is not None:
                 job.sequence.close()
             self._emit(Failed(job.message.request, str(error)))
+        finally:
+            self._running = None
 
     def _job(self, message: Generate, arrived: float) -> _Job:
         tokenizer, context = self._engine.tokenizer, self._engine.info.context_tokens
@@ -279,7 +304,6 @@ class Scheduler:
         job.first_token = job.first_token or time.perf_counter()
         if not is_forced:  # what was forced says nothing about how sure the model is
             job.probability = None if job.probability is None or token.probability is None else job.probability * token.probability
-            job.likelihood *= 1.0 if token.probability is None else token.probability
         if token.id in self._engine.tokenizer.stop_ids:
             self._end(job, "stop")
             return False
@@ -295,7 +319,7 @@ class Scheduler:
         if text or (is_end and job.message.stop and job.probability != 1.0):  # how sure the end is counts, though it has no text
             self._emit(Text(job.message.request, text, job.probability))
             job.probability = 1.0
-            self._may_be_enough |= job.message.priority == Priority.COMPLETION and ("\n" in text or job.likelihood < UNLIKELY)
+            self._may_be_enough |= job.message.priority == Priority.COMPLETION and "\n" in text
 
     def _end(self, job: _Job, reason: Literal["stop", "length", "cancelled"]) -> None:
         if reason != "cancelled":

@@ -15,7 +15,8 @@ import sys
 import threading
 import time
 import traceback
-from dataclasses import asdict, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
 from typing import BinaryIO
 
 from phi_backends.auto import choices
@@ -25,8 +26,14 @@ from phi_backends.errors import BadInput, EngineError, PhiError
 from phi_backends.messages import Cancel, Failed, FromWorker, Generate, Load, Loaded, Loading, ToWorker, decode, encode
 from phi_backends.scheduler import Scheduler
 
-Inbox = queue.SimpleQueue[tuple[ToWorker, float]]
-"""Messages, and when they came: a forward pass may have been running then."""
+
+@dataclass
+class Inbox:
+    """Messages, and when they came: a forward pass may have been running then."""
+
+    queue: "queue.SimpleQueue[tuple[ToWorker, float]]" = field(default_factory=queue.SimpleQueue)
+    on_arrival: Callable[[ToWorker], None] = lambda message: None
+    """Called for each, in the thread that reads."""
 
 
 def main() -> None:
@@ -35,7 +42,7 @@ def main() -> None:
     os.dup2(2, 1)
     os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}  # nothing is looked up while serving
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the server decides when we end
-    inbox: Inbox = queue.SimpleQueue()
+    inbox = Inbox()
     threading.Thread(target=_read, args=(sys.stdin.buffer, inbox), daemon=True).start()
     try:
         _serve(pipe, inbox)
@@ -51,20 +58,23 @@ def main() -> None:
 def _read(stdin: BinaryIO, inbox: Inbox) -> None:
     try:
         for line in stdin:
-            inbox.put((decode(line), time.perf_counter()))
+            message = decode(line)
+            inbox.queue.put((message, time.perf_counter()))
+            inbox.on_arrival(message)
     except Exception:
         traceback.print_exc()
     os._exit(0)
 
 
 def _serve(pipe: BinaryIO, inbox: Inbox) -> None:
-    request, _ = inbox.get()
+    request, _ = inbox.queue.get()
     if not isinstance(request, Load):
         raise EngineError("The first message to the engine process must be Load.")
     scheduler = _load(pipe, request)
+    inbox.on_arrival = scheduler.interrupt_for
     while True:
         try:
-            message, arrived = inbox.get(timeout=scheduler.pause_s if scheduler.busy else None)
+            message, arrived = inbox.queue.get(timeout=scheduler.pause_s if scheduler.busy else None)
         except queue.Empty:
             scheduler.step()
             continue
