@@ -110,6 +110,31 @@ def test_ghost_text_of_the_embedded_model_is_shown_and_accepted(start: Start, em
     assert "E" not in {line[:1] for line in vim.messages().splitlines()}
 
 
+WATCH = """g:seen = []
+def g:Watch(_: number)
+  const ghost = phi_ls#Ghost()
+  if ghost !=# get(g:seen, -1, '')
+    add(g:seen, ghost)
+  endif
+enddef
+timer_start(1, g:Watch, {repeat: -1})
+"""
+
+
+def test_what_is_shown_at_the_deadline_grows_when_the_rest_is_there(start: Start, folder: Path) -> None:
+    line = "price + tax(price) + shipping(customer) + handling(customer) - discount(customer)"
+    vim = start({**echo(line, ms_per_token=10), "deadline_ms": 300})
+    vim.ready()
+    watch = folder.parent / "watch.vim"
+    watch.write_text(f"vim9script\n{WATCH}")
+    vim.keys(f":source {watch}\r")
+    vim.keys("Gorebate = ")
+    vim.until(f"get(g:seen, -1, '') ==# '{line}'", "the whole suggestion")
+    first, *later = vim.value("g:seen")
+    assert line.startswith(first)
+    assert later == [line], "it never goes away in between"
+
+
 def test_one_word_of_a_suggestion_is_accepted_and_the_rest_is_suggested_again(start: Start) -> None:
     vim = start(echo("price + tax"))
     vim.ready()

@@ -82,6 +82,10 @@ def OnMessage(_: channel, message: dict<any>)
   elseif method ==# 'phi-ls/status'
     status = message.params
     redrawstatus
+  elseif method ==# '$/phi-ls/more'  # the suggestion on show has become longer
+    if !empty(suggestion) && UriOf(bufnr()) ==# message.params.uri && versions[bufnr()] == message.params.version
+      Suggest()
+    endif
   elseif method ==# 'window/showMessage'
     Warn(message.params.message)
   elseif method ==# '$/progress' && get(explaining, 'token', '') ==# message.params.token

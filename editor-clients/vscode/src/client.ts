@@ -1,5 +1,5 @@
 // The language client: what it is started with, and where it does more than LSP asks for: a Cancel button on everything that takes long,
-// the latency of suggestions, and answers beside the code.
+// the latency of suggestions, those that grow while they are on show, and answers beside the code.
 
 import * as vscode from 'vscode';
 import {
@@ -18,15 +18,25 @@ const TITLES: Record<string, string> = { 'phi-ls.explain': 'Explaining', 'phi-ls
 const LOADING_IS_LONG_MS = 3000;
 let tokens = 0;
 
+/** What `$/phi-ls/more` tells: the suggestion on show has become longer. */
+interface More {
+  readonly uri: string;
+  readonly version: number;
+}
+
 export function createClient(server: Server, status: Status, followUps: FollowUps, log: vscode.LogOutputChannel): LanguageClient {
+  let isMore = false;
   const options: LanguageClientOptions = {
     documentSelector: [{ scheme: 'file' }, { scheme: 'untitled' }],
     outputChannel: log,
     revealOutputChannelOn: RevealOutputChannelOn.Never,
     markdown: { isTrusted: false },
     middleware: {
-      provideInlineCompletionItems: (document, position, context, token, next) =>
-        status.paused ? [] : status.during(async () => await next(document, position, context, token), true),
+      provideInlineCompletionItems: (document, position, asked, token, next) => {
+        // The command below counts as invoked by the user, for whom the server would write more lines.
+        const context = isMore ? { ...asked, triggerKind: vscode.InlineCompletionTriggerKind.Automatic } : asked;
+        return status.paused ? [] : status.during(async () => await next(document, position, context, token), true);
+      },
       executeCommand: async (command, args, next) => {
         const result = await (TAKES_LONG.includes(command) ? runWithCancel(client, status, command, args) : next(command, args));
         if (command === 'phi-ls.explain' || command === 'phi-ls.followUp') {
@@ -68,6 +78,14 @@ export function createClient(server: Server, status: Status, followUps: FollowUp
     } else {
       loading?.();
       loading = undefined;
+    }
+  });
+  client.onNotification('$/phi-ls/more', async (more: More) => {
+    const document = vscode.window.activeTextEditor?.document;
+    if (document?.uri.toString() === vscode.Uri.parse(more.uri).toString() && document.version === more.version) {
+      isMore = true; // it keeps what is on show, beside what is new, and does nothing where that was dismissed
+      await vscode.commands.executeCommand('editor.action.inlineSuggest.showNext');
+      isMore = false;
     }
   });
   client.onDidChangeState(({ newState }) => {

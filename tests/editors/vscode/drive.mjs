@@ -1,4 +1,4 @@
-// Drives VS Code in headless Chromium as a person would. usage: node drive.mjs '{"what": "in-host" | "story" | "more" | "restricted" | "newcomer", …}'
+// Drives VS Code in headless Chromium as a person would. usage: node drive.mjs '{"what": "in-host" | "story" | "more" | "growing" | "restricted" | "newcomer", …}'
 // Prints a JSON object a line: {"passed": …}, {"log": …}, and at the end {"toasts": …}.
 import assert from 'node:assert';
 import { createRequire } from 'node:module';
@@ -208,6 +208,31 @@ async function more() {
   say({ passed: 'the walkthrough is there' });
 }
 
+/** With an engine that is slower than the deadline. */
+async function growing() {
+  await open(['openFile', remote(file)]);
+  await editor(0).waitFor();
+  await editor(0).click();
+  await until('An engine that is ready', async () => (await statusText()).includes('echo on none'));
+  await editor(0).click();
+  await page.keyboard.press('Control+End');
+  await page.evaluate(() => { // what is painted, each time that it is another text
+    globalThis.seen = [];
+    const look = () => {
+      const ghost = [...document.querySelectorAll('.ghost-text-decoration, .ghost-text')].map((each) => each.innerText).join('').replaceAll('\u00a0', ' ');
+      if (ghost !== (globalThis.seen.at(-1) ?? '')) {
+        globalThis.seen.push(ghost);
+      }
+      requestAnimationFrame(look);
+    };
+    look();
+  });
+  await page.keyboard.type('\nrebate = ', { delay: 20 });
+  const seen = async () => await page.evaluate(() => globalThis.seen);
+  await until('The whole suggestion', async () => (await seen()).at(-1)?.endsWith('zone_of(address)'));
+  say({ seen: await seen() });
+}
+
 /** In a folder that is not trusted, whose settings name programs and models. */
 async function restricted() {
   await open(['openFile', remote(file)]);
@@ -276,7 +301,7 @@ async function everything(number) {
 }
 
 try {
-  await { 'in-host': inHost, story, more, restricted, newcomer }[options.what]();
+  await { 'in-host': inHost, story, more, growing, restricted, newcomer }[options.what]();
   say({ toasts: [...logged, ...await page.evaluate(() => globalThis.toasts).catch(() => [])] });
 } catch (error) {
   await command('phi-ls: Show Logs').catch(() => undefined);
