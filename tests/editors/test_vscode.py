@@ -170,7 +170,9 @@ def test_the_rest_of_what_a_person_can_do(profile: Profile) -> None:
 def test_what_is_shown_at_the_deadline_grows(profile: Profile) -> None:
     profile.install()
     reply = "price_of(article, customer) + shipping_of(article, weight) + zone_of(address)"
-    lines = profile.run("growing", {"phi-ls.engine": "echo", "phi-ls.engine_options": {"reply": reply, "ms_per_token": 10}, "phi-ls.deadline_ms": 300})
+    lines = profile.run(
+        "growing", {"phi-ls.engine": "echo", "phi-ls.engine_options": {"reply": reply, "ms_per_token": 10}, "phi-ls.deadline_ms": 300}
+    )
     (seen,) = [line["seen"] for line in lines if "seen" in line]
     first, *later = seen
     assert reply.startswith(first)
