@@ -84,10 +84,14 @@ def session(file: Path | None, recording: Path | None) -> tuple[str, str, list[K
     return source.name, text[:cut], list(typed(text[cut:])) if recording is None else read_keys(recording)
 
 
-async def measure(load: Load, name: str, text: str, keys: Sequence[Key], cancels: bool) -> dict[str, Any]:
-    """All figures. `cancels`: the editor cancels a request when the next key comes, as VS Code does and Neovim does not."""
+async def measure(
+    load: Load, name: str, text: str, keys: Sequence[Key], cancels: bool, min_probability: float | None = None
+) -> dict[str, Any]:
+    """All figures. `cancels`: the editor cancels a request when the next key comes, as VS Code does and Neovim does not.
+    `min_probability`: in place of the setting's default."""
     server = [sys.executable, "-P", "-m", "phi_server", "serve", *_arguments(load)]
-    initialize = {"rootUri": None, "capabilities": CAPABILITIES, "initializationOptions": {"statistics": False}}
+    settings = {"statistics": False} | ({} if min_probability is None else {"min_probability": min_probability})
+    initialize = {"rootUri": None, "capabilities": CAPABILITIES, "initializationOptions": settings}
     async with await LspClient.start(server, initialize) as editor:
         editor.timeout_s = SLOW_MODEL_S
         status = await editor.notification("phi-ls/status", lambda status: status["state"] in ("ready", "off"))

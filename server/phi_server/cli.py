@@ -103,6 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--recording", type=Path, help='typing: recorded keys, a line {"after_ms": 130, "text": "x"} for each')
     bench.add_argument("--keys", type=int, default=250, help="typing: how many at most")
     bench.add_argument("--cancels", action="store_true", help="typing: as an editor that cancels at each key")
+    bench.add_argument("--min-probability", type=float, help="typing: show no suggestion that is less likely")
 
     for each in (completing, explaining, doctor, bench, evaluating):
         each.add_argument("--json", action="store_true", help="print one JSON object")
@@ -212,7 +213,8 @@ def _bench(options: argparse.Namespace) -> int:
         bench_picture.check(options.picture)
     if options.what == "typing":
         name, text, keys = bench_typing.session(options.file, options.recording)
-        reports = [asyncio.run(bench_typing.measure(load, name, text, keys[: options.keys], options.cancels)) for load in loads]
+        how = keys[: options.keys], options.cancels, options.min_probability
+        reports = [asyncio.run(bench_typing.measure(load, name, text, *how)) for load in loads]
         print(json.dumps({"runs": reports}) if options.json else bench_typing.to_text(reports))
         if options.picture:
             bench_typing.picture(options.picture, reports)
