@@ -10,6 +10,7 @@ Not here: which sequence gives way when the pool is full (scheduler.py).
 
 import threading
 from collections.abc import Sequence
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -93,7 +94,7 @@ class PagedEngine:
         self._caches: list[Any] = []
         try:
             for port in caches:
-                shape = ov.Shape([self._blocks_total, *(port.partial_shape[axis].get_length() for axis in (1, 2, 3))])
+                shape = ov.Shape([self._blocks_total + 1, *(port.partial_shape[axis].get_length() for axis in (1, 2, 3))])
                 tensor = ov.Tensor(port.element_type, shape) if context is None else context.create_tensor(port.element_type, shape, {})
                 self._request.set_tensor(port.any_name, tensor)
                 self._caches.append(tensor)
@@ -107,7 +108,9 @@ class PagedEngine:
         self._lock = threading.Lock()
         self._can_interrupt = self._is_interrupted = False
         self._shape = (0, 0)
-        """Tokens and rows of the last pass that was completed."""
+        """Tokens and rows of the last pass."""
+        self._broken_shapes: set[tuple[int, int]] = set()
+        """Of the passes before those that were not completed."""
 
     @property
     def kv_tokens(self) -> int:
@@ -166,38 +169,44 @@ class PagedEngine:
     def run(self, ids: Sequence[int], past: int, blocks: Sequence[int], rows: int) -> NDArray[np.float32]:
         """One forward pass over `ids`, of which `past` others stand before them in `blocks`. The logits behind the last `rows` of them:
         [rows, vocabulary]."""
-        single = self.info.device == "CPU" and len(ids) <= SINGLE_TOKENS
-        begins = np.arange(len(ids) + 1) if single else np.array([0, len(ids)])
+        lengths = [1] * len(ids) if self.info.device == "CPU" and len(ids) <= SINGLE_TOKENS else [len(ids)]
+        filling = next(tokens for tokens in count() if (tokens + len(ids), rows) not in self._broken_shapes)
         inputs: dict[str, NDArray[Any]] = {
-            "input_ids": np.array(ids, np.int64),
-            "position_ids": np.arange(past, past + len(ids), dtype=np.int64),
-            "past_lens": (past + begins[:-1]).astype(np.int32),
-            "subsequence_begins": begins.astype(np.int32),
-            "block_indices": np.tile(np.array(blocks, np.int32), len(begins) - 1),
-            "block_indices_begins": (len(blocks) * np.arange(len(begins))).astype(np.int32),
+            "input_ids": np.array([0] * filling + list(ids), np.int64),
+            "position_ids": np.array([0] * filling + list(range(past, past + len(ids))), np.int64),
+            "past_lens": np.array([0] * filling + list(range(past, past + len(lengths))), np.int32),
+            "subsequence_begins": np.cumsum([0] + [1] * filling + lengths, dtype=np.int32),
+            "block_indices": np.array([self._blocks_total] * filling + list(blocks) * len(lengths), np.int32),
+            "block_indices_begins": np.cumsum([0] + [1] * filling + [len(blocks)] * len(lengths), dtype=np.int32),
             "max_context_len": np.array(past + len(ids), np.int32),
         }
         if self._chooses_rows:
             inputs[FIRST_ROW] = np.array([-rows], np.int64)
         for name, values in inputs.items():
             self._request.set_tensor(name, ov.Tensor(values))
-        self._infer((len(ids), rows))
+        self._infer((filling + len(ids), rows))
         output = self._request.get_output_tensor(0).data
         return np.array(output.reshape(-1, output.shape[-1])[-rows:], np.float32)  # a copy: the next pass writes over it
 
     def _infer(self, shape: tuple[int, int]) -> None:
-        """A pass of so many tokens and rows. It can be interrupted where the one before had that shape: OpenVINO keeps the shapes of each
-        node, and where it is stopped while they change, later passes of the former shape give wrong numbers, or fail (seen in 2026.4)."""
+        """A pass of so many tokens and rows, which on the CPU can be interrupted.
+
+        Each node of OpenVINO's graph takes a shape that it has seen last for one that it is prepared for. Where a pass is stopped while
+        shapes change, that is not so for those of the pass before: in 2026.4, one of that shape gives wrong numbers then, or fails. Until
+        another one is completed, such a pass is made longer, by a token of a sequence of its own. On a 3.8 B model that costs a tenth of it.
+        """
         self._is_interrupted = False
-        self._can_interrupt = self.info.device == "CPU" and shape == self._shape
+        self._can_interrupt = self.info.device == "CPU"
         try:
             self._request.infer()
-            self._shape = shape
+            self._broken_shapes.clear()
         except RuntimeError as error:
+            self._broken_shapes |= {self._shape} - {shape}
             if self._is_interrupted:
                 raise Interrupted from error
             raise EngineError(f"OpenVINO failed on {self.info.device} ({what_it_says(error)}). Try another device.") from error
         finally:
+            self._shape = shape
             with self._lock:  # an interruption that comes late must not meet the next pass
                 self._can_interrupt = False
 
