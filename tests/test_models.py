@@ -96,6 +96,7 @@ def test_a_model_is_fetched_checked_and_used_by_its_name(phi: Phi) -> None:
     assert not folder.exists()
 
 
+@pytest.mark.slow
 def test_a_download_that_was_broken_off_never_looks_finished_and_goes_on_where_it_was(phi: Phi) -> None:
     pytest.importorskip("huggingface_hub")
     with fake_hub(REPOSITORY, repository()) as hub:

@@ -173,7 +173,7 @@ async def test_a_copy_is_there_while_the_engine_loads_and_the_list_says_where_it
 
 
 async def test_a_likely_copy_is_shown_where_the_model_would_be_late() -> None:
-    async with server(INLINE, reply="x" * 400, ms_per_token=400, deadline_ms=100, min_probability=0.05) as client:
+    async with server(INLINE, reply="x" * 400, ms_per_token=40, deadline_ms=100, min_probability=0.05) as client:
         await client.open(URI, "value = compute(first)\nresult = 3\nother_value = compute(▮\n".replace("▮", ""))
         answer = await client.request("textDocument/inlineCompletion", {**at(2, 22), "context": {"triggerKind": 2}})
         assert [item["insertText"] for item in answer["items"]] == ["first)"]

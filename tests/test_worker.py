@@ -419,6 +419,7 @@ async def test_three_crashes_in_a_row_while_loading_switch_the_engine_off() -> N
 MOMENTS = ["idle", "decode", "prefill", "load", "before load"]
 
 
+@pytest.mark.slow
 async def test_killing_the_engine_process_20_times_costs_only_the_running_requests() -> None:
     """At each moment in turn, so that every kind of death follows every other; after each one a request is answered."""
     async with running(echo(reply="y" * 300, ms_per_token=1, load_ms=30)) as (client, statuses):

@@ -191,9 +191,9 @@ class PagedEngine:
     def _infer(self, shape: tuple[int, int]) -> None:
         """A pass of so many tokens and rows, which on the CPU can be interrupted.
 
-        Each node of OpenVINO's graph takes a shape that it has seen last for one that it is prepared for. Where a pass is stopped while
-        shapes change, that is not so for those of the pass before: in 2026.4, one of that shape gives wrong numbers then, or fails. Until
-        another one is completed, such a pass is made longer, by a token of a sequence of its own. On a 3.8 B model that costs a tenth of it.
+        Each node of OpenVINO's graph takes the shape that it has run with last for the one that it is prepared for. Where a pass is stopped
+        while shapes change, that is wrong: in 2026.4, a pass of the shape before then gives wrong numbers, or fails. So until one has been
+        completed, such a pass is made longer, by a token in a sequence of its own. On a 3.8 B model that costs a tenth of it.
         """
         self._is_interrupted = False
         self._can_interrupt = self.info.device == "CPU"
