@@ -167,7 +167,7 @@ async def test_the_engine_process_ends_with_the_server(way: str) -> None:
     """It inherits stderr, whose end `wait` waits for. It is busy when the end comes."""
     if way.startswith("SIG") and sys.platform == "win32":
         pytest.skip("on Windows a process cannot be sent signals")
-    slow = ["--engine-option", "ms_per_token=50", "--engine-option", f"reply={'x' * 1000}"]
+    slow = ["--engine-option", "ms_per_token=20", "--engine-option", f"reply={'x' * 1000}"]
     async with await LspClient.start([*SERVER, *slow]) as client:
         await ready(client)
         await client.open("file:///a.py", "x = 1\n")

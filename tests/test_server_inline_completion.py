@@ -302,7 +302,7 @@ async def test_long_labels_are_short() -> None:
 
 
 async def test_an_engine_that_dies_costs_a_suggestion_and_no_error() -> None:
-    async with server(EVERYTHING, reply="return math.p" + "x" * 5000, ms_per_token=1, max_completion_tokens=4096) as client:
+    async with server(EVERYTHING, reply="return math.p" + "x" * 1000, ms_per_token=1, max_completion_tokens=800) as client:
         await client.open(URI, PYTHON)
         suggestion = await client.ask("textDocument/inlineCompletion", automatic(4, 17))
         await client.request("workspace/executeCommand", {"command": "phi-ls.restart"})
@@ -332,7 +332,7 @@ async def test_typing_through_the_suggestion_on_show_runs_no_model() -> None:
 async def test_what_is_being_written_goes_on_when_its_beginning_was_typed() -> None:
     """Neovim does not cancel, VS Code does; neither costs the model's work."""
     for cancels in (False, True):
-        async with server(INLINE, reply="return math.pi * radius", ms_per_token=5) as client:
+        async with server(INLINE, reply="return math.pi * radius", ms_per_token=2) as client:
             await client.open(URI, PYTHON)
             first = await client.ask("textDocument/inlineCompletion", automatic(4, 17))
             await client.notify("textDocument/didChange", change(PYTHON.replace("math.p", "math.pi"), 2))
@@ -374,7 +374,7 @@ async def status_when(client: LspClient, met: Callable[[Any], bool]) -> Any:
 @pytest.mark.parametrize("power", ["saving", "full"])
 async def test_at_the_deadline_what_is_written_is_shown_and_the_rest_follows(power: str) -> None:
     reply = "return math.pi * radius ** 2 + sum(values) + another_value + a_third_value"
-    async with server(INLINE, reply=reply, ms_per_token=12, deadline_ms=150, power=power) as client:
+    async with server(INLINE, reply=reply, ms_per_token=6, deadline_ms=75, power=power) as client:
         await client.open(URI, PYTHON)
         first = (await client.request("textDocument/inlineCompletion", automatic(4, 17)))["items"][0]["insertText"]
         assert "i * radius ** 2 + sum(values) + another_value + a_third_value".startswith(first)
