@@ -83,9 +83,12 @@ export function createClient(server: Server, status: Status, followUps: FollowUp
   client.onNotification('$/phi-ls/more', async (more: More) => {
     const document = vscode.window.activeTextEditor?.document;
     if (document?.uri.toString() === vscode.Uri.parse(more.uri).toString() && document.version === more.version) {
-      isMore = true; // it keeps what is on show, beside what is new, and does nothing where that was dismissed
-      await vscode.commands.executeCommand('editor.action.inlineSuggest.showNext');
-      isMore = false;
+      isMore = true;
+      try { // it keeps what is on show until the new text is there, and does nothing where that was dismissed
+        await vscode.commands.executeCommand('editor.action.inlineSuggest.showNext');
+      } finally {
+        isMore = false;
+      }
     }
   });
   client.onDidChangeState(({ newState }) => {
