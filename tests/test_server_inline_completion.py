@@ -374,7 +374,7 @@ async def status_when(client: LspClient, met: Callable[[Any], bool]) -> Any:
 @pytest.mark.parametrize("power", ["saving", "full"])
 async def test_at_the_deadline_what_is_written_is_shown_and_the_rest_follows(power: str) -> None:
     reply = "return math.pi * radius ** 2 + sum(values) + another_value + a_third_value"
-    async with server(INLINE, reply=reply, ms_per_token=6, deadline_ms=75, power=power) as client:
+    async with server(INLINE, reply=reply, ms_per_token=9, deadline_ms=110, power=power) as client:
         await client.open(URI, PYTHON)
         first = (await client.request("textDocument/inlineCompletion", automatic(4, 17)))["items"][0]["insertText"]
         assert "i * radius ** 2 + sum(values) + another_value + a_third_value".startswith(first)

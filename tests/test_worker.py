@@ -277,7 +277,7 @@ class StoppableEngine(EchoEngine):
 
     def __init__(self, reply: str) -> None:
         super().__init__(reply, 0, 2048, "phi3")
-        self.is_slow = False
+        self.is_slow, self.can_interrupt = False, True
         self.is_running, self.is_stopped = threading.Event(), threading.Event()
 
     def open(self) -> "StoppableSequence":
@@ -333,7 +333,9 @@ def test_what_is_in_vain_or_in_the_way_is_stopped_in_its_forward_pass(
     engine.is_slow = False
     engine.interrupt()
     thread.join()
-    scheduler.interrupt_for(comes)  # between two passes it stops nothing
+    engine.is_stopped.clear()
+    scheduler.interrupt_for(comes)
+    assert not engine.is_stopped.is_set(), "between two passes there is nothing to be stopped"
     while scheduler.busy:
         scheduler.step()
     assert "".join(message.text for message in messages if isinstance(message, Text)) == "abc"  # the stopped pass was run again

@@ -131,6 +131,9 @@ class Interrupted(Exception):
 class InterruptibleEngine(Engine, Protocol):
     """Of runtimes that can be stopped in the middle of a forward pass."""
 
+    can_interrupt: bool
+    """Whether that is so on the device in use."""
+
     def interrupt(self) -> None:
         """From another thread: the `append` or `check` under way raises Interrupted, unless just this one cannot be stopped. Between
         two calls it does nothing."""

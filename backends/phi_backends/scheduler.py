@@ -79,6 +79,8 @@ class _Job:
     started: float | None = None
     first_token: float | None = None
     sequence: TokenSequence | None = None
+    made_way: bool = False
+    """Its last forward pass was interrupted."""
     drafts: Drafts = field(default_factory=Drafts)
     ran_tokens: int = 0
     ran_ms: float = 0.0
@@ -129,8 +131,8 @@ class Scheduler:
     @property
     def pause_s(self) -> float:
         """How long to wait for a message before the next step."""
-        can_wait = self._may_be_enough and not isinstance(self._engine, InterruptibleEngine)
-        is_worth_it = can_wait and CANCEL_SHARE * self.speed.decode_token_ms >= 1000 * CANCEL_S
+        can_interrupt = isinstance(self._engine, InterruptibleEngine) and self._engine.can_interrupt
+        is_worth_it = self._may_be_enough and not can_interrupt and CANCEL_SHARE * self.speed.decode_token_ms >= 1000 * CANCEL_S
         return CANCEL_S if is_worth_it else 0.0
 
     def measure(self) -> None:
@@ -152,14 +154,15 @@ class Scheduler:
 
     def interrupt_for(self, message: ToWorker) -> None:
         """Called from another thread when a message has come: stops the forward pass under way if that is now in vain, or in the way of
-        something more urgent. The prompt of a completion is run on, since the next key needs the same."""
+        something more urgent. The prompt of a completion is run on, since the next key needs the same, and that of an answer makes way once
+        for each chunk, or somebody who types would keep it from ever being run."""
         job = self._running
         if job is None or not isinstance(self._engine, InterruptibleEngine):
             return
         is_vain = isinstance(message, Cancel) and message.request == job.message.request
         is_in_the_way = isinstance(message, Generate) and message.priority < job.message.priority
-        is_prompt = job.first_token is None and job.message.priority != Priority.ANSWER
-        if (is_vain or is_in_the_way) and not is_prompt:
+        runs_on = job.first_token is None and (job.message.priority != Priority.ANSWER or job.made_way)
+        if (is_vain or is_in_the_way) and not runs_on:
             self._engine.interrupt()
 
     def cancel(self, message: Cancel) -> None:
@@ -176,8 +179,9 @@ class Scheduler:
         self._running = job
         try:
             self._advance(job)
+            job.made_way = False
         except Interrupted:
-            pass  # it goes on when it is its turn again
+            job.made_way = True  # and goes on when it is its turn again
         except PhiError as error:
             self._jobs.remove(job)
             if job.sequence is not None:

@@ -10,7 +10,6 @@ Not here: which sequence gives way when the pool is full (scheduler.py).
 
 import threading
 from collections.abc import Sequence
-from itertools import count
 from typing import Any
 
 import numpy as np
@@ -82,6 +81,7 @@ class PagedEngine:
 
     def __init__(self, core: Any, compiled: Any, tokenizer: FolderTokenizer, info: EngineInfo, options: OpenVinoOptions) -> None:
         self.info = info
+        self.can_interrupt = info.device == "CPU"
         self.tokenizer: Tokenizer = tokenizer
         self.random = np.random.default_rng()
         self._request = compiled.create_infer_request()
@@ -94,7 +94,7 @@ class PagedEngine:
         self._caches: list[Any] = []
         try:
             for port in caches:
-                shape = ov.Shape([self._blocks_total + 1, *(port.partial_shape[axis].get_length() for axis in (1, 2, 3))])
+                shape = ov.Shape([self._blocks_total, *(port.partial_shape[axis].get_length() for axis in (1, 2, 3))])
                 tensor = ov.Tensor(port.element_type, shape) if context is None else context.create_tensor(port.element_type, shape, {})
                 self._request.set_tensor(port.any_name, tensor)
                 self._caches.append(tensor)
@@ -106,11 +106,10 @@ class PagedEngine:
         self._users = [0] * self._blocks_total
         """How many sequences hold each block."""
         self._lock = threading.Lock()
-        self._can_interrupt = self._is_interrupted = False
+        self._is_interruptible = self._is_interrupted = False
+        """The pass under way."""
         self._shape = (0, 0)
-        """Tokens and rows of the last pass."""
-        self._broken_shapes: set[tuple[int, int]] = set()
-        """Of the passes before those that were not completed."""
+        """Tokens and rows of the last pass; zeros where it failed."""
 
     @property
     def kv_tokens(self) -> int:
@@ -155,7 +154,7 @@ class PagedEngine:
 
     def interrupt(self) -> None:
         with self._lock:
-            if self._can_interrupt:
+            if self._is_interruptible:
                 self._is_interrupted = True
                 self._request.cancel()
 
@@ -169,46 +168,43 @@ class PagedEngine:
     def run(self, ids: Sequence[int], past: int, blocks: Sequence[int], rows: int) -> NDArray[np.float32]:
         """One forward pass over `ids`, of which `past` others stand before them in `blocks`. The logits behind the last `rows` of them:
         [rows, vocabulary]."""
-        lengths = [1] * len(ids) if self.info.device == "CPU" and len(ids) <= SINGLE_TOKENS else [len(ids)]
-        filling = next(tokens for tokens in count() if (tokens + len(ids), rows) not in self._broken_shapes)
+        single = self.info.device == "CPU" and len(ids) <= SINGLE_TOKENS
+        begins = np.arange(len(ids) + 1) if single else np.array([0, len(ids)])
         inputs: dict[str, NDArray[Any]] = {
-            "input_ids": np.array([0] * filling + list(ids), np.int64),
-            "position_ids": np.array([0] * filling + list(range(past, past + len(ids))), np.int64),
-            "past_lens": np.array([0] * filling + list(range(past, past + len(lengths))), np.int32),
-            "subsequence_begins": np.cumsum([0] + [1] * filling + lengths, dtype=np.int32),
-            "block_indices": np.array([self._blocks_total] * filling + list(blocks) * len(lengths), np.int32),
-            "block_indices_begins": np.cumsum([0] + [1] * filling + [len(blocks)] * len(lengths), dtype=np.int32),
+            "input_ids": np.array(ids, np.int64),
+            "position_ids": np.arange(past, past + len(ids), dtype=np.int64),
+            "past_lens": (past + begins[:-1]).astype(np.int32),
+            "subsequence_begins": begins.astype(np.int32),
+            "block_indices": np.tile(np.array(blocks, np.int32), len(begins) - 1),
+            "block_indices_begins": (len(blocks) * np.arange(len(begins))).astype(np.int32),
             "max_context_len": np.array(past + len(ids), np.int32),
         }
         if self._chooses_rows:
             inputs[FIRST_ROW] = np.array([-rows], np.int64)
         for name, values in inputs.items():
             self._request.set_tensor(name, ov.Tensor(values))
-        self._infer((filling + len(ids), rows))
+        self._infer((len(ids), rows))
         output = self._request.get_output_tensor(0).data
         return np.array(output.reshape(-1, output.shape[-1])[-rows:], np.float32)  # a copy: the next pass writes over it
 
     def _infer(self, shape: tuple[int, int]) -> None:
-        """A pass of so many tokens and rows, which on the CPU can be interrupted.
-
-        Each node of OpenVINO's graph takes the shape that it has run with last for the one that it is prepared for. Where a pass is stopped
-        while shapes change, that is wrong: in 2026.4, a pass of the shape before then gives wrong numbers, or fails. So until one has been
-        completed, such a pass is made longer, by a token in a sequence of its own. On a 3.8 B model that costs a tenth of it.
-        """
+        """A pass of so many tokens and rows. It can be interrupted where the one before was of that shape: each node of OpenVINO's graph
+        takes the shape that it has run with last for the one that it is prepared for, and where a pass is stopped while shapes change,
+        later ones give wrong numbers, or fail (seen in 2026.4)."""
         self._is_interrupted = False
-        self._can_interrupt = self.info.device == "CPU"
+        self._is_interruptible = self.can_interrupt and shape == self._shape
+        self._shape = (0, 0)
         try:
             self._request.infer()
-            self._broken_shapes.clear()
+            self._shape = shape
         except RuntimeError as error:
-            self._broken_shapes |= {self._shape} - {shape}
             if self._is_interrupted:
+                self._shape = shape
                 raise Interrupted from error
             raise EngineError(f"OpenVINO failed on {self.info.device} ({what_it_says(error)}). Try another device.") from error
         finally:
-            self._shape = shape
             with self._lock:  # an interruption that comes late must not meet the next pass
-                self._can_interrupt = False
+                self._is_interruptible = False
 
 
 class PagedSequence:
@@ -244,7 +240,11 @@ class PagedSequence:
             shared, self._blocks[written] = self._blocks[written], engine.copy_block(self._blocks[written])
             engine.give_back([shared])
         self._blocks += [engine.take_block() for _ in range(missing)]
-        self._logits = engine.run(ids, self._length, self._blocks, rows)
+        try:
+            self._logits = engine.run(ids, self._length, self._blocks, rows)
+        except (EngineError, Interrupted):
+            self.rewind(self._length)  # gives the new blocks back
+            raise
         self._length = length
         return self._logits
 

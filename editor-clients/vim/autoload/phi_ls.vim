@@ -83,7 +83,7 @@ def OnMessage(_: channel, message: dict<any>)
     status = message.params
     redrawstatus
   elseif method ==# '$/phi-ls/more'  # the suggestion on show has become longer
-    if !empty(suggestion) && UriOf(bufnr()) ==# message.params.uri && versions[bufnr()] == message.params.version
+    if !empty(suggestion) && UriOf(bufnr()) ==# message.params.uri && get(versions, bufnr(), 0) == message.params.version
       Suggest()
     endif
   elseif method ==# 'window/showMessage'

@@ -25,7 +25,7 @@ interface More {
 }
 
 export function createClient(server: Server, status: Status, followUps: FollowUps, log: vscode.LogOutputChannel): LanguageClient {
-  let isMore = false;
+  let longer: More | undefined;
   const options: LanguageClientOptions = {
     documentSelector: [{ scheme: 'file' }, { scheme: 'untitled' }],
     outputChannel: log,
@@ -34,6 +34,7 @@ export function createClient(server: Server, status: Status, followUps: FollowUp
     middleware: {
       provideInlineCompletionItems: (document, position, asked, token, next) => {
         // The command below counts as invoked by the user, for whom the server would write more lines.
+        const isMore = longer?.version === document.version && longer.uri === client.code2ProtocolConverter.asUri(document.uri);
         const context = isMore ? { ...asked, triggerKind: vscode.InlineCompletionTriggerKind.Automatic } : asked;
         return status.paused ? [] : status.during(async () => await next(document, position, context, token), true);
       },
@@ -82,12 +83,12 @@ export function createClient(server: Server, status: Status, followUps: FollowUp
   });
   client.onNotification('$/phi-ls/more', async (more: More) => {
     const document = vscode.window.activeTextEditor?.document;
-    if (document?.uri.toString() === vscode.Uri.parse(more.uri).toString() && document.version === more.version) {
-      isMore = true;
+    if (document && client.code2ProtocolConverter.asUri(document.uri) === more.uri && document.version === more.version) {
+      longer = more;
       try { // it keeps what is on show until the new text is there, and does nothing where that was dismissed
         await vscode.commands.executeCommand('editor.action.inlineSuggest.showNext');
       } finally {
-        isMore = false;
+        longer = undefined;
       }
     }
   });
