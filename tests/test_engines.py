@@ -245,7 +245,9 @@ def test_an_interrupted_pass_leaves_no_trace(engine: Engine, prompt: list[int]) 
 
     def run_passes(within_s: float) -> tuple[list[Token], set[Token], int]:
         """The tokens behind the passes, those of the other request, and how many passes were interrupted."""
-        found, others, interrupted = [], set(), 0
+        found: list[Token] = []
+        others: set[Token] = set()
+        interrupted = 0
         sequence.rewind(0)
         for tokens, rows in PASSES:
             at = len(sequence)
