@@ -114,6 +114,7 @@ class Speed:
 class Scheduler:
     def __init__(self, engine: Engine, emit: Callable[[FromWorker], None]) -> None:
         self._engine = engine
+        self._interruptible = engine if isinstance(engine, InterruptibleEngine) and engine.can_interrupt else None
         self._emit = emit
         self._jobs: list[_Job] = []
         self._idle: list[_Cache] = []
@@ -131,8 +132,8 @@ class Scheduler:
     @property
     def pause_s(self) -> float:
         """How long to wait for a message before the next step."""
-        can_interrupt = isinstance(self._engine, InterruptibleEngine) and self._engine.can_interrupt
-        is_worth_it = self._may_be_enough and not can_interrupt and CANCEL_SHARE * self.speed.decode_token_ms >= 1000 * CANCEL_S
+        can_wait = self._may_be_enough and self._interruptible is None
+        is_worth_it = can_wait and CANCEL_SHARE * self.speed.decode_token_ms >= 1000 * CANCEL_S
         return CANCEL_S if is_worth_it else 0.0
 
     def measure(self) -> None:
@@ -157,13 +158,13 @@ class Scheduler:
         something more urgent. The prompt of a completion is run on, since the next key needs the same, and that of an answer makes way once
         for each chunk, or somebody who types would keep it from ever being run."""
         job = self._running
-        if job is None or not isinstance(self._engine, InterruptibleEngine):
+        if job is None or self._interruptible is None:
             return
         is_vain = isinstance(message, Cancel) and message.request == job.message.request
         is_in_the_way = isinstance(message, Generate) and message.priority < job.message.priority
         runs_on = job.first_token is None and (job.message.priority != Priority.ANSWER or job.made_way)
         if (is_vain or is_in_the_way) and not runs_on:
-            self._engine.interrupt()
+            self._interruptible.interrupt()
 
     def cancel(self, message: Cancel) -> None:
         """Ends the request; one that has ended already is none of our business: the two messages crossed on the pipe."""

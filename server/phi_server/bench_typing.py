@@ -90,7 +90,7 @@ async def measure(
     """All figures. `cancels`: the editor cancels a request when the next key comes, as VS Code does and Neovim does not.
     `min_probability`: in place of the setting's default."""
     server = [sys.executable, "-P", "-m", "phi_server", "serve", *_arguments(load)]
-    settings = {"statistics": False} | ({} if min_probability is None else {"min_probability": min_probability})
+    settings = {"statistics": False, "min_probability": min_probability}
     initialize = {"rootUri": None, "capabilities": CAPABILITIES, "initializationOptions": settings}
     async with await LspClient.start(server, initialize) as editor:
         editor.timeout_s = SLOW_MODEL_S

@@ -84,11 +84,21 @@ const editor = (number) => page.locator('.editor-group-container').nth(number).l
 const textOf = async (number) => (await editor(number).innerText()).replaceAll('\u00a0', ' ');
 const lineOf = (text) => saved().split('\n').findIndex((line) => line.includes(text)) + 1;
 
-async function story() {
+/** Opens the file, and waits until what the status tells is there. */
+async function openFile(engine) {
   await open(['openFile', remote(file)]);
   await editor(0).waitFor();
   await editor(0).click();
-  await until('An engine that is ready', async () => (await statusText()).includes('phi-ls-nano on CPU'));
+  await until('An engine that is ready', async () => (await statusText()).includes(engine));
+}
+
+async function toTheEnd(number = 0) {
+  await editor(number).click();
+  await page.keyboard.press('Control+End');
+}
+
+async function story() {
+  await openFile('phi-ls-nano on CPU');
 
   await page.keyboard.press('Control+End');
   await page.keyboard.type('\n    def remove(self, name: str) -> None:\n', { delay: 20 });
@@ -142,13 +152,9 @@ const row = (text) => page.locator('.quick-input-list .monaco-list-row').filter(
 
 /** What the first story leaves out, with an engine that answers two lines. */
 async function more() {
-  await open(['openFile', remote(file)]);
-  await editor(0).waitFor();
-  await editor(0).click();
-  await until('An engine that is ready', async () => (await statusText()).includes('echo on none'));
+  await openFile('echo on none');
 
-  await editor(0).click();
-  await page.keyboard.press('Control+End');
+  await toTheEnd();
   await page.keyboard.type('\n    def first(self):\n', { delay: 20 });
   await until('Ghost text', async () => (await ghostText()).includes('first = 1'));
   await page.keyboard.press('Alt+]');
@@ -174,8 +180,7 @@ async function more() {
   await until('The pause', async () => (await statusText()).includes('paused'));
   await command('phi-ls: Resume Suggestions');
   await until('Its end', async () => !(await statusText()).includes('paused'));
-  await editor(0).click();
-  await page.keyboard.press('Control+End');
+  await toTheEnd();
   await page.keyboard.type('\n\ndef second(self):\n', { delay: 20 });
   await until('Ghost text', async () => (await ghostText()).includes('first = 1'));
   await page.keyboard.press('Escape');
@@ -210,12 +215,8 @@ async function more() {
 
 /** With an engine that is slower than the deadline. */
 async function growing() {
-  await open(['openFile', remote(file)]);
-  await editor(0).waitFor();
-  await editor(0).click();
-  await until('An engine that is ready', async () => (await statusText()).includes('echo on none'));
-  await editor(0).click();
-  await page.keyboard.press('Control+End');
+  await openFile('echo on none');
+  await toTheEnd();
   await page.evaluate(() => { // what is painted, each time that it is another text
     globalThis.seen = [];
     const look = () => {
@@ -235,13 +236,9 @@ async function growing() {
 
 /** In a folder that is not trusted, whose settings name programs and models. */
 async function restricted() {
-  await open(['openFile', remote(file)]);
-  await editor(0).waitFor();
-  await editor(0).click();
-  await until('An engine that is ready', async () => (await statusText()).includes('echo on none'));
+  await openFile('echo on none');
   await page.locator('.statusbar-item').filter({ hasText: 'Restricted Mode' }).waitFor();
-  await editor(0).click();
-  await page.keyboard.press('Control+End');
+  await toTheEnd();
   await page.keyboard.type('\nrebate = ', { delay: 20 });
   await until('The suggestion of the engine that the user chose', async () => (await ghostText()) === 'price + tax');
 }
@@ -272,8 +269,7 @@ async function newcomer() {
   });
   await until('The model', async () => (await statusText()).includes('phi-ls-nano on CPU'));
   say({ passed: 'a model is chosen, and runs' });
-  await editor(0).click();
-  await page.keyboard.press('Control+End');
+  await toTheEnd();
   await page.keyboard.type('\n\nfor item in self.', { delay: 40 });
   await until('Ghost text', ghostText);
   say({ passed: 'there is ghost text' });
@@ -300,8 +296,7 @@ async function statusText() {
 
 /** All of an editor's text, not only what fits the window. */
 async function everything(number) {
-  await editor(number).click();
-  await page.keyboard.press('Control+End');
+  await toTheEnd(number);
   return await textOf(number);
 }
 
